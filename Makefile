@@ -1,0 +1,46 @@
+# Every target makes what it needs; nothing has to be activated first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo test check lint slow bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	    uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+	    $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $(STAMP)
+
+demo: setup        ## tune a small network on real digit images: 30 points, 2 workers, about two minutes
+	$(BIN)/gridtune run examples/digits/task.yaml --workers 2
+
+test: setup        ## all tests but the long ones
+	$(BIN)/pytest -m "not slow"
+
+slow: setup        ## the long tests
+	$(BIN)/pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- --eval-annotations --backport dataclasses --exclude-regex '$$^' common evaluation
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test   ## what a change must pass
+
+bench: setup
+	$(BIN)/python benchmarks/asktell.py
+
+lock:              ## renew the pinned versions in constraints.txt (needs uv)
+	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
+	    --python-version 3.11 --all-extras --no-emit-package gridtune pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
