@@ -1,0 +1,281 @@
+"""The HTTP client of the steering service: one method per call, typed by the wire protocol.
+
+Every call can be repeated without harm (mutating ones carry a `request_id`), so network errors and answers that say
+"later" are retried with exponential back-off and jitter for as long as the caller allows.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Type, TypeVar
+from urllib.parse import quote
+
+import requests
+
+from gridtune_common import __version__, protocol, wire
+from gridtune_common.errors import Refused, Unreachable
+
+T = TypeVar("T")
+
+#: Answers that mean "later", from the service or a proxy before it.
+_LATER = frozenset({429, 502, 503, 504})
+#: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
+_CONNECT_TIMEOUT = 10.0
+_READ_TIMEOUT = 30.0
+
+
+def new_request_id() -> str:
+    """Make the identity of one mutating call; send it again with each repetition of that call."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class NothingYet:
+    """No point to hand out now; ask again after *retry_after* seconds."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True)
+class TaskEnded:
+    """The task hands out no more points, for *reason*."""
+
+    reason: str
+
+
+class Client:
+    """A connection to one steering service. Not to be shared between threads: make one each.
+
+    Args:
+        server: Base URL, such as ``https://tune.example.org``.
+        token: Bearer token; never logged, never part of a URL.
+        retry_for: Seconds to go on trying when the service cannot be reached.
+        verify: CA bundle for TLS, or False to trust anyone (not for production); None for the system's.
+    """
+
+    def __init__(
+        self, server: str, token: str, *, retry_for: float = 30.0, verify: "Optional[str | bool]" = None
+    ) -> None:
+        self.server = server.rstrip("/")
+        self.retry_for = retry_for
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"gridtune/{__version__}"
+        self._session.headers[protocol.PROTOCOL_HEADER] = str(protocol.PROTOCOL_VERSION)
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        if verify is not None:
+            self._session.verify = verify
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._session.close()
+
+    # --- tasks
+
+    def submit(self, message: protocol.SubmitTask) -> protocol.Task:
+        """Register a task; the same request id again gives the same task."""
+        return self._call("POST", "/tasks", protocol.Task, body=message)
+
+    def tasks(
+        self, *, state: Optional[str] = None, after: Optional[str] = None, limit: Optional[int] = None
+    ) -> protocol.TaskPage:
+        """One page of the tasks that the caller may see, newest first."""
+        return self._call("GET", "/tasks", protocol.TaskPage, query={"state": state, "after": after, "limit": limit})
+
+    def task(self, task: str) -> protocol.Task:
+        """A task, whole; *task* is its id or its name (the newest of that name)."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}", protocol.Task)
+
+    def change_task(self, task: str, message: protocol.ChangeTask) -> protocol.Task:
+        """Pause, resume, cancel or extend a task."""
+        return self._call("PATCH", f"/tasks/{quote(task, safe='')}", protocol.Task, body=message)
+
+    def delete_task(self, task: str) -> None:
+        """Delete an ended task with all its points; its audit events stay."""
+        self._request("DELETE", f"/tasks/{quote(task, safe='')}", query={"request_id": new_request_id()})
+
+    def payload(self, task: str) -> protocol.Payload:
+        """What an agent needs to evaluate the task's points."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/payload", protocol.Payload)
+
+    def file(self, task: str, path: str) -> bytes:
+        """The bytes of one of the task's files."""
+        return self._request("GET", f"/tasks/{quote(task, safe='')}/files/{quote(path)}").content
+
+    # --- bookkeeping
+
+    def points(
+        self,
+        task: str,
+        *,
+        state: Optional[str] = None,
+        after: Optional[str] = None,
+        limit: Optional[int] = None,
+    ) -> protocol.PointPage:
+        """One page of a task's points, by number."""
+        query = {"state": state, "after": after, "limit": limit}
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/points", protocol.PointPage, query=query)
+
+    def all_points(self, task: str, *, state: Optional[str] = None) -> Iterator[protocol.Point]:
+        """Every point of a task, fetched page by page."""
+        after: Optional[str] = None
+        while True:
+            page = self.points(task, state=state, after=after, limit=500)
+            yield from page.items
+            if page.next is None:
+                return
+            after = page.next
+
+    def point(self, task: str, number: int) -> protocol.PointDetail:
+        """A point with its evaluations and reports."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/points/{number}", protocol.PointDetail)
+
+    def best(self, task: str) -> protocol.Best:
+        """The best point so far, and the median to compare it with."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/best", protocol.Best)
+
+    def events(
+        self,
+        task: str,
+        *,
+        kind: Optional[str] = None,
+        after: Optional[str] = None,
+        limit: Optional[int] = None,
+    ) -> protocol.EventPage:
+        """One page of a task's audit log, oldest first; pass ``next`` as *after* to follow it."""
+        query = {"kind": kind, "after": after, "limit": limit}
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/events", protocol.EventPage, query=query)
+
+    def export(self, task: str, form: str = "json") -> bytes:
+        """The whole bookkeeping of a task as ``json``, its points as ``csv``, or a report as ``html``."""
+        return self._request("GET", f"/tasks/{quote(task, safe='')}/export", query={"format": form}).content
+
+    # --- evaluations
+
+    def ask(self, task: str, message: protocol.Ask) -> "protocol.Lease | NothingYet | TaskEnded":
+        """Ask for a point; an answer may take up to ``message.wait`` seconds."""
+        try:
+            answer = self._request("POST", f"/tasks/{quote(task, safe='')}/ask", body=message, wait=message.wait)
+        except Refused as refusal:
+            if refusal.status == 410:
+                return TaskEnded(refusal.detail)
+            raise
+        if answer.status_code == 204:
+            return NothingYet(_retry_after(answer) or 1.0)
+        return wire.decode(protocol.Lease, answer.json())
+
+    def heartbeat(self, evaluation: str, message: protocol.Heartbeat) -> protocol.Verdict:
+        """Renew a lease."""
+        return self._call("POST", f"/evaluations/{evaluation}/heartbeat", protocol.Verdict, body=message)
+
+    def report(self, evaluation: str, message: protocol.Reports) -> protocol.Verdict:
+        """Send intermediate metrics and renew the lease."""
+        return self._call("POST", f"/evaluations/{evaluation}/reports", protocol.Verdict, body=message)
+
+    def tell(self, evaluation: str, message: protocol.Tell) -> protocol.Outcome:
+        """Deliver the final metrics."""
+        return self._call("POST", f"/evaluations/{evaluation}/tell", protocol.Outcome, body=message)
+
+    def fail(self, evaluation: str, message: protocol.Fail) -> protocol.Outcome:
+        """Say that there will be no result."""
+        return self._call("POST", f"/evaluations/{evaluation}/fail", protocol.Outcome, body=message)
+
+    def release(self, evaluation: str, message: protocol.Release) -> protocol.Outcome:
+        """Give the point back unfinished."""
+        return self._call("POST", f"/evaluations/{evaluation}/release", protocol.Outcome, body=message)
+
+    # --- identity and health
+
+    def whoami(self) -> protocol.Identity:
+        """Who the caller is to the service."""
+        return self._call("GET", "/whoami", protocol.Identity)
+
+    def create_token(self, message: protocol.CreateToken) -> protocol.CreatedToken:
+        """Make a token; its secret is in this answer only."""
+        return self._call("POST", "/tokens", protocol.CreatedToken, body=message)
+
+    def tokens(self) -> List[protocol.Token]:
+        """The tokens that the caller may see, without their secrets."""
+        return self._call("GET", "/tokens", protocol.TokenList).items
+
+    def revoke_token(self, token: str) -> None:
+        """Make a token useless from now on."""
+        self._request("DELETE", f"/tokens/{quote(token, safe='')}", query={"request_id": new_request_id()})
+
+    # --- plumbing
+
+    def _call(
+        self, method: str, path: str, kind: Type[T], *, body: Any = None, query: Optional[Mapping[str, Any]] = None
+    ) -> T:
+        return wire.decode(kind, self._request(method, path, body=body, query=query).json())
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Optional[Mapping[str, Any]] = None,
+        wait: float = 0.0,
+    ) -> requests.Response:
+        url = f"{self.server}/api/v1{path}"
+        arguments: Dict[str, Any] = {
+            "params": {key: value for key, value in (query or {}).items() if value is not None},
+            "timeout": (_CONNECT_TIMEOUT, _READ_TIMEOUT + wait),
+        }
+        if body is not None:
+            arguments["json"] = wire.encode(body)
+        deadline = time.monotonic() + self.retry_for
+        for delay in _backoff():
+            try:
+                answer = self._session.request(method, url, **arguments)
+            except requests.RequestException as error:
+                trouble, pause = f"cannot reach {self.server}: {_plain(error)}", delay
+                cause: Optional[requests.RequestException] = error
+            else:
+                if answer.status_code not in _LATER:
+                    return _checked(answer)
+                trouble = f"{self.server} answered {answer.status_code} {answer.reason}"
+                pause, cause = max(delay, _retry_after(answer) or 0.0), None
+            if time.monotonic() + pause > deadline:
+                raise Unreachable(trouble) from cause
+            time.sleep(pause)
+        raise AssertionError("the back-off never ends")
+
+
+def _backoff() -> Iterator[float]:
+    """Delays in seconds: about doubling from 0.1 to 10, each drawn from its upper half (jitter)."""
+    ceiling = 0.1
+    while True:
+        yield random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter is no secret
+        ceiling = min(ceiling * 2, 10.0)
+
+
+def _retry_after(answer: requests.Response) -> Optional[float]:
+    try:
+        return float(answer.headers["Retry-After"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _checked(answer: requests.Response) -> requests.Response:
+    if answer.status_code < 400:
+        return answer
+    try:
+        problem = answer.json()
+    except requests.JSONDecodeError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": f"HTTP {answer.status_code} {answer.reason}", "detail": answer.text[:500]}
+    raise Refused(answer.status_code, problem)
+
+
+def _plain(error: requests.RequestException) -> str:
+    """The innermost reason of a network error, without the object addresses that requests puts around it."""
+    reason: Any = error.args[0] if error.args else error
+    while getattr(reason, "reason", None) is not None:
+        reason = reason.reason
+    return str(reason).split(": ", 1)[-1] if "object at 0x" in str(reason) else str(reason)
