@@ -7,6 +7,7 @@ additive) and raises `WireError` for the rest.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import typing
 from enum import Enum
@@ -35,6 +36,11 @@ def encode(message: Any) -> Any:
     if isinstance(message, float) and not math.isfinite(message):
         return None
     return message
+
+
+def dump(message: Any) -> str:
+    """Write a message as JSON text."""
+    return json.dumps(encode(message), ensure_ascii=False, allow_nan=False)
 
 
 def decode(kind: Type[T], data: Any) -> T:

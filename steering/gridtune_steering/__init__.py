@@ -1,1 +1,1 @@
-""""""
+"""The steering service: one optimizer per task, leases, bookkeeping, and the HTTP API in front of them."""

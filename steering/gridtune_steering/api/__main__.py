@@ -1,0 +1,72 @@
+"""``python -m gridtune_steering.api FD``: one web process (gunicorn, threads), on a socket that its parent opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from gridtune_steering.api.app import create_app
+from gridtune_steering.assembly import assemble
+from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import when_parent_dies
+
+#: Seconds that requests in progress get at the end; longer ones are repeated by their clients.
+_GRACE = 3
+
+
+class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """Gunicorn with its settings from ours."""
+
+    def __init__(self, settings: Settings, descriptor: int) -> None:
+        self._settings = settings
+        self._descriptor = descriptor
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what differs from gunicorn's defaults."""
+        for name, value in {
+            "bind": f"fd://{self._descriptor}",
+            "worker_class": "gthread",
+            "workers": 1,
+            "threads": self._settings.threads,
+            "worker_connections": 4 * self._settings.threads,
+            "keepalive": 75,
+            "timeout": 120,
+            "graceful_timeout": _GRACE,
+            "loglevel": "warning",
+            "proc_name": "gridtune-web",
+            "post_worker_init": _leave_with_grandparent,
+            "control_socket_disable": True,
+        }.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Make the application, in the worker."""
+        steering, bell = assemble(self._settings)
+        room = WaitingRoom(bell.listen_as_asker(), seats=max(1, self._settings.threads // 2))
+        return create_app(steering, room)
+
+
+def _leave_with_grandparent(_worker: Any) -> None:
+    """When whoever started this web process is gone, ask gunicorn's master, this worker's parent, to end."""
+    master = os.getppid()
+    when_parent_dies(lambda: os.kill(master, signal.SIGTERM))
+
+
+def main() -> None:
+    """Run until SIGTERM, or until the parent is gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sys.argv[1:], descriptor = [], int(sys.argv[1])  # gunicorn would read the arguments as its own
+    Web(Settings.from_environment(), descriptor).run()
+
+
+if __name__ == "__main__":
+    main()

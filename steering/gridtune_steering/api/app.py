@@ -1,0 +1,101 @@
+"""The Flask application: credentials in, problems out, and the table of routes in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from gridtune_common import wire
+from gridtune_common.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
+from gridtune_steering.api import problems, validation
+from gridtune_steering.api import views as _views  # noqa: F401 - enters its routes into the table
+from gridtune_steering.api.context import Context
+from gridtune_steering.api.routing import ROUTES, Access, Route
+from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.services import tokens
+from gridtune_steering.services.access import Caller
+from gridtune_steering.services.errors import NotAllowed, NotAuthenticated
+from gridtune_steering.services.steering import Steering
+
+_log = logging.getLogger("gridtune.api")
+#: Paths under which each route is served; health is also where orchestrators look for it.
+PREFIX = "/api/v1"
+_AT_ROOT = frozenset({"/healthz", "/readyz"})
+
+
+def create_app(steering: Steering, room: WaitingRoom) -> Flask:
+    """Make the application of one web process."""
+    app = Flask("gridtune_steering", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = steering.settings.body_limit
+    app.url_map.strict_slashes = False
+    for entry in ROUTES:
+        _serve(app, entry, steering, room)
+    app.register_error_handler(HTTPException, _refuse)
+    for kind in problems.TRANSLATED:
+        app.register_error_handler(kind, lambda error: problems.of_error(error, request.path))
+    app.register_error_handler(Exception, _crash)
+    app.after_request(_finish)
+    return app
+
+
+def _serve(app: Flask, entry: Route, steering: Steering, room: WaitingRoom) -> None:
+    view = _view(entry, steering, room)
+    paths = [PREFIX + entry.path, *([entry.path] if entry.path in _AT_ROOT else [])]
+    for index, path in enumerate(paths):
+        app.add_url_rule(path, f"{entry.name}/{index}", view, methods=[entry.method])
+
+
+def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., Response]:
+    def view(**variables: Any) -> Response:
+        caller = None if entry.access is Access.OPEN else _caller(steering, entry)
+        arguments = dict(variables)
+        if entry.query is not None:
+            arguments["query"] = validation.read_query(entry.query, request.args)
+        if entry.body is not None:
+            arguments["body"] = validation.read_body(entry.body, request.get_data(cache=False))
+        answer = entry.view(Context(steering=steering, room=room, known_caller=caller), **arguments)
+        if isinstance(answer, Response):
+            return answer
+        content = b"" if answer is None else wire.dump(answer).encode()
+        return Response(content, status=entry.status.value, mimetype="application/json" if content else None)
+
+    return view
+
+
+def _caller(steering: Steering, entry: Route) -> Caller:
+    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not secret.strip():
+        raise NotAuthenticated("send your token in the header 'Authorization: Bearer TOKEN'")
+    caller = tokens.authenticate(steering, secret.strip())
+    if not entry.access.admits(caller.scope):
+        raise NotAllowed(f"a token with scope {caller.scope.value!r} may evaluate its task's points, and nothing else")
+    return caller
+
+
+def _refuse(error: HTTPException) -> Response:
+    """What Flask itself refuses: unknown paths and methods, bodies too large, malformed requests."""
+    status = HTTPStatus(error.code or 500)
+    response = problems.answer(status, type(error).__name__, error.description or "", request.path)
+    for name, value in error.get_headers():
+        if name in {"Allow", "Retry-After"}:
+            response.headers[name] = value
+    return response
+
+
+def _crash(error: Exception) -> Response:
+    """A mistake of ours: say so without details, and log all of them."""
+    _log.exception("%s %s failed", request.method, request.path, exc_info=error, extra={"action": "crash"})
+    detail = "the service made a mistake; its operators find it in the log"
+    return problems.answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail, request.path)
+
+
+def _finish(response: Response) -> Response:
+    response.headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,30 @@
+"""What a view gets besides its arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.services.access import Caller
+from gridtune_steering.services.errors import NotAuthenticated
+from gridtune_steering.services.steering import Steering
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One request's surroundings; *known_caller* is None on open routes."""
+
+    steering: Steering
+    room: WaitingRoom
+    known_caller: Caller | None
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls.
+
+        Raises:
+            NotAuthenticated: Nobody that we know.
+        """
+        if self.known_caller is None:
+            raise NotAuthenticated("this needs a token")
+        return self.known_caller

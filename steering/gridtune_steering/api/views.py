@@ -1,0 +1,266 @@
+"""The routes of the native API. Each view says what it needs, calls one service function and returns its message."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Response
+
+from gridtune_common import __version__, wire
+from gridtune_common.protocol import (
+    Ask,
+    Best,
+    ChangeTask,
+    CreatedToken,
+    CreateToken,
+    EventPage,
+    Fail,
+    Health,
+    Heartbeat,
+    Identity,
+    Lease,
+    Outcome,
+    Payload,
+    PointDetail,
+    PointPage,
+    Release,
+    Reports,
+    SubmitTask,
+    Task,
+    TaskPage,
+    Tell,
+    TokenList,
+    Verdict,
+)
+from gridtune_steering import report as html_report
+from gridtune_steering.api.context import Context
+from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
+from gridtune_steering.api.routing import Access, route
+from gridtune_steering.services import evaluations, records, tasks, tokens
+
+#: What an ask without an answer is told to wait, in seconds: little after a wait, more when all seats were taken.
+_RETRY_SOON, _RETRY_CROWDED = 0.1, 2.0
+#: Waiting asks look again after so many seconds even if nothing rang.
+_LOOK_AGAIN = 1.0
+
+# --- tasks
+
+
+@route("POST", "/tasks", access=Access.USER, body=SubmitTask, returns=Task, status=HTTPStatus.CREATED)
+def submit_task(context: Context, *, body: SubmitTask) -> Task:
+    """Submit a task."""
+    return tasks.submit(context.steering, context.caller, body)
+
+
+@route("GET", "/tasks", access=Access.USER, query=TaskQuery, returns=TaskPage)
+def list_tasks(context: Context, *, query: TaskQuery) -> TaskPage:
+    """List tasks, newest first."""
+    return tasks.listing(context.steering, context.caller, state=query.state, after=query.after, limit=query.limit)
+
+
+@route("GET", "/tasks/<task>", access=Access.USER, returns=Task)
+def get_task(context: Context, task: str) -> Task:
+    """See a task, by its id or name."""
+    return tasks.get(context.steering, context.caller, task)
+
+
+@route("PATCH", "/tasks/<task>", access=Access.USER, body=ChangeTask, returns=Task)
+def change_task(context: Context, task: str, *, body: ChangeTask) -> Task:
+    """Pause, resume, cancel or extend a task."""
+    return tasks.change(context.steering, context.caller, task, body)
+
+
+@route("DELETE", "/tasks/<task>", access=Access.USER, query=DeleteQuery, status=HTTPStatus.NO_CONTENT)
+def delete_task(context: Context, task: str, *, query: DeleteQuery) -> None:
+    """Delete an ended task with all its points."""
+    tasks.delete(context.steering, context.caller, task)
+
+
+@route("GET", "/tasks/<task>/payload", access=Access.EVALUATE, returns=Payload)
+def get_payload(context: Context, task: str) -> Payload:
+    """What an agent needs to evaluate the task's points."""
+    return tasks.payload(context.steering, context.caller, task)
+
+
+@route("GET", "/tasks/<task>/files/<path:path>", access=Access.EVALUATE, content=("application/octet-stream",))
+def get_file(context: Context, task: str, path: str) -> Response:
+    """Fetch one of the task's files."""
+    content = tasks.file_content(context.steering, context.caller, task, path)
+    return Response(content, mimetype="application/octet-stream")
+
+
+# --- bookkeeping
+
+
+@route("GET", "/tasks/<task>/points", access=Access.USER, query=PointQuery, returns=PointPage)
+def list_points(context: Context, task: str, *, query: PointQuery) -> PointPage:
+    """List a task's points by number."""
+    return records.point_page(
+        context.steering, context.caller, task, state=query.state, after=query.after, limit=query.limit
+    )
+
+
+@route("GET", "/tasks/<task>/points/<int:number>", access=Access.USER, returns=PointDetail)
+def get_point(context: Context, task: str, number: int) -> PointDetail:
+    """See a point with its evaluations and reports."""
+    return records.point_detail(context.steering, context.caller, task, number)
+
+
+@route("GET", "/tasks/<task>/best", access=Access.USER, returns=Best)
+def get_best(context: Context, task: str) -> Best:
+    """See the best point so far."""
+    return records.best(context.steering, context.caller, task)
+
+
+@route("GET", "/tasks/<task>/events", access=Access.USER, query=EventQuery, returns=EventPage)
+def list_events(context: Context, task: str, *, query: EventQuery) -> EventPage:
+    """Read a task's audit log, oldest first."""
+    return records.event_page(
+        context.steering, context.caller, task, kind=query.kind, after=query.after, limit=query.limit
+    )
+
+
+@route(
+    "GET",
+    "/tasks/<task>/export",
+    access=Access.USER,
+    query=ExportQuery,
+    content=("application/json", "text/csv", "text/html"),
+)
+def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
+    """Export everything as JSON, the points as CSV, or a report as HTML."""
+    exported = records.export(context.steering, context.caller, task)
+    if query.format == "csv":
+        return Response(records.as_csv(exported), mimetype="text/csv")
+    if query.format == "html":
+        return Response(html_report.render(exported), mimetype="text/html")
+    return Response(wire.dump(exported), mimetype="application/json")
+
+
+# --- evaluations
+
+
+@route(
+    "POST",
+    "/tasks/<task>/ask",
+    access=Access.EVALUATE,
+    body=Ask,
+    returns=Lease,
+    also=(HTTPStatus.NO_CONTENT, HTTPStatus.GONE),
+)
+def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
+    """Ask for a point; waits for one if need be, and answers 204 if none came."""
+    lease = evaluations.ask(context.steering, context.caller, task, body)
+    if lease is not None or body.wait <= 0:
+        return lease or _nothing_yet(_RETRY_SOON)
+    if not context.room.take_seat():
+        return _nothing_yet(_RETRY_CROWDED)
+    try:
+        return _wait_for_point(context, task, body) or _nothing_yet(_RETRY_SOON)
+    finally:
+        context.room.leave_seat()
+
+
+def _wait_for_point(context: Context, task: str, body: Ask) -> Lease | None:
+    known = tasks.resolve(context.steering, context.caller, task)
+    deadline = time.monotonic() + min(body.wait, context.steering.settings.ask_wait_seconds)
+    while True:
+        rings = context.room.rings(known)
+        lease = evaluations.ask(context.steering, context.caller, known, body)
+        left = deadline - time.monotonic()
+        if lease is not None or left <= 0:
+            return lease
+        context.room.wait(known, beyond=rings, timeout=min(left, _LOOK_AGAIN))
+
+
+def _nothing_yet(retry_after: float) -> Response:
+    return Response(status=HTTPStatus.NO_CONTENT, headers={"Retry-After": f"{retry_after:g}"})
+
+
+@route("POST", "/evaluations/<evaluation>/heartbeat", access=Access.EVALUATE, body=Heartbeat, returns=Verdict)
+def heartbeat(context: Context, evaluation: str, *, body: Heartbeat) -> Verdict:
+    """Say that an evaluation is alive, and renew its lease."""
+    return evaluations.heartbeat(context.steering, context.caller, evaluation, body)
+
+
+@route("POST", "/evaluations/<evaluation>/reports", access=Access.EVALUATE, body=Reports, returns=Verdict)
+def report(context: Context, evaluation: str, *, body: Reports) -> Verdict:
+    """Report intermediate metrics, and renew the lease."""
+    return evaluations.report(context.steering, context.caller, evaluation, body)
+
+
+@route("POST", "/evaluations/<evaluation>/tell", access=Access.EVALUATE, body=Tell, returns=Outcome)
+def tell(context: Context, evaluation: str, *, body: Tell) -> Outcome:
+    """Deliver final metrics."""
+    return evaluations.tell(context.steering, context.caller, evaluation, body)
+
+
+@route("POST", "/evaluations/<evaluation>/fail", access=Access.EVALUATE, body=Fail, returns=Outcome)
+def fail(context: Context, evaluation: str, *, body: Fail) -> Outcome:
+    """Say that there will be no result."""
+    return evaluations.fail(context.steering, context.caller, evaluation, body)
+
+
+@route("POST", "/evaluations/<evaluation>/release", access=Access.EVALUATE, body=Release, returns=Outcome)
+def release(context: Context, evaluation: str, *, body: Release) -> Outcome:
+    """Give a point back unfinished."""
+    return evaluations.release(context.steering, context.caller, evaluation, body)
+
+
+# --- identity
+
+
+@route("GET", "/whoami", access=Access.EVALUATE, returns=Identity)
+def whoami(context: Context) -> Identity:
+    """See who the caller is."""
+    return tokens.identity(context.caller)
+
+
+@route("POST", "/tokens", access=Access.USER, body=CreateToken, returns=CreatedToken, status=HTTPStatus.CREATED)
+def create_token(context: Context, *, body: CreateToken) -> CreatedToken:
+    """Make a token; its secret is in this answer only."""
+    return tokens.create(context.steering, context.caller, body)
+
+
+@route("GET", "/tokens", access=Access.USER, returns=TokenList)
+def list_tokens(context: Context) -> TokenList:
+    """List tokens without their secrets."""
+    return tokens.listing(context.steering, context.caller)
+
+
+@route("DELETE", "/tokens/<token>", access=Access.USER, query=DeleteQuery, status=HTTPStatus.NO_CONTENT)
+def revoke_token(context: Context, token: str, *, query: DeleteQuery) -> None:
+    """Revoke a token."""
+    tokens.revoke(context.steering, context.caller, token)
+
+
+# --- the service itself
+
+
+@route("GET", "/healthz", access=Access.OPEN, returns=Health)
+def healthz(context: Context) -> Health:
+    """Whether the process is alive."""
+    return Health(status="ok", version=__version__)
+
+
+@route("GET", "/readyz", access=Access.OPEN, returns=Health, also=(HTTPStatus.SERVICE_UNAVAILABLE,))
+def readyz(context: Context) -> Health | Response:
+    """Whether the service can do its work: the database answers."""
+    try:
+        with context.steering.database.read() as connection:
+            connection.execute(sa.text("SELECT 1 FROM tasks LIMIT 1"))
+    except sa.exc.SQLAlchemyError as error:
+        health = Health("unavailable", __version__, {"database": type(error).__name__})
+        return Response(wire.dump(health), status=503, mimetype="application/json")
+    return Health("ok", __version__, {"database": "ok"})
+
+
+@route("GET", "/openapi.json", access=Access.OPEN, content=("application/json",))
+def openapi(context: Context) -> Any:
+    """This API, described in OpenAPI 3.1."""
+    from gridtune_steering.api.openapi import document  # it reads the finished table of routes
+
+    return Response(wire.dump(document()), mimetype="application/json")

@@ -1,0 +1,31 @@
+"""Duties: work that one optimizer host at a time does for all, under a lease."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from gridtune_steering.bookkeeping.schema import Record, duties
+
+
+def take(connection: Connection, name: str, holder: str, *, now: datetime, until: datetime) -> Record | None:
+    """Take or keep a duty; returns its row, as it was before, or None if another holder has it."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(
+        dialect.insert(duties).values(name=name, holder=holder, lease_until=until).on_conflict_do_nothing()
+    )
+    row = connection.execute(sa.select(duties).where(duties.c.name == name).with_for_update()).one()
+    if row.holder != holder and row.lease_until > now:
+        return None
+    connection.execute(
+        sa.update(duties).where(duties.c.name == name).values(holder=holder, lease_until=until, last_run_at=now)
+    )
+    return row
+
+
+def suspend(connection: Connection, name: str, *, until: datetime) -> None:
+    """Let a duty rest until then."""
+    connection.execute(sa.update(duties).where(duties.c.name == name).values(suspended_until=until))

@@ -1,0 +1,45 @@
+"""The audit log: written in the transaction of what it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gridtune_steering.bookkeeping.schema import Record, events
+
+
+def add(
+    connection: Connection,
+    *,
+    at: datetime,
+    actor: str,
+    kind: str,
+    task: str | None = None,
+    point: int | None = None,
+    evaluation: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one line."""
+    connection.execute(
+        sa.insert(events).values(
+            at=at,
+            actor=actor,
+            kind=kind,
+            task_id=task,
+            point=point,
+            evaluation_id=evaluation,
+            details=dict(details or {}),
+        )
+    )
+
+
+def page(connection: Connection, task: str, *, kind: str | None, after: int, limit: int) -> Sequence[Record]:
+    """Lines of one task after line *after*, oldest first."""
+    query = sa.select(events).where(events.c.task_id == task, events.c.id > after)
+    if kind is not None:
+        query = query.where(events.c.kind == kind)
+    return connection.execute(query.order_by(events.c.id).limit(limit)).all()

@@ -1,0 +1,140 @@
+"""Points, and the workers that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from gridtune_common.protocol import PointState
+from gridtune_steering.bookkeeping.schema import Record, evaluations, points, waiting
+
+#: States in which nothing more will come of a point, and its optimizer has to learn that.
+OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value, PointState.CANCELLED.value)
+#: States in which a point still needs a worker.
+OPEN = (PointState.READY.value, PointState.RUNNING.value, PointState.PAUSED.value)
+
+
+def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add points."""
+    if rows:
+        connection.execute(sa.insert(points), [dict(row) for row in rows])
+
+
+def find(connection: Connection, task: str, number: int) -> Record | None:
+    """A point by its number."""
+    return connection.execute(
+        sa.select(points).where(points.c.task_id == task, points.c.number == number)
+    ).one_or_none()
+
+
+def find_for_update(connection: Connection, task: str, number: int) -> Record | None:
+    """A point by its number, locked until the transaction ends."""
+    query = sa.select(points).where(points.c.task_id == task, points.c.number == number)
+    return connection.execute(query.with_for_update()).one_or_none()
+
+
+def claim_ready(connection: Connection, task: str) -> Record | None:
+    """The ready point with the lowest number, locked; so returned points go ahead of new ones."""
+    query = sa.select(points).where(points.c.task_id == task, points.c.state == PointState.READY.value)
+    return connection.execute(query.order_by(points.c.number).limit(1).with_for_update(skip_locked=True)).one_or_none()
+
+
+def update(connection: Connection, task: str, number: int, **values: Any) -> None:
+    """Change columns of a point."""
+    connection.execute(sa.update(points).where(points.c.task_id == task, points.c.number == number).values(**values))
+
+
+def cancel_open(connection: Connection, task: str, *, now: datetime) -> int:
+    """Cancel every point that still needs a worker; returns how many."""
+    return connection.execute(
+        sa.update(points)
+        .where(points.c.task_id == task, points.c.state.in_(OPEN))
+        .values(state=PointState.CANCELLED.value, ended_at=now)
+    ).rowcount
+
+
+def counts(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many points are in each state, by task and state."""
+    query = sa.select(points.c.task_id, points.c.state, sa.func.count()).where(points.c.task_id.in_(tasks))
+    found: dict[str, dict[str, int]] = {task: {} for task in tasks}
+    for task, state, n in connection.execute(query.group_by(points.c.task_id, points.c.state)):
+        found[task][state] = n
+    return found
+
+
+def count_ready(connection: Connection, task: str) -> int:
+    """How many points wait for a worker."""
+    query = sa.select(sa.func.count()).where(points.c.task_id == task, points.c.state == PointState.READY.value)
+    return connection.execute(query).scalar_one()
+
+
+def best(connection: Connection, task: str, goal: str) -> Record | None:
+    """The number and value of the done point with the best value; the first of equals."""
+    order = points.c.value.asc() if goal == "minimize" else points.c.value.desc()
+    query = sa.select(points.c.number, points.c.value).where(
+        points.c.task_id == task, points.c.state == PointState.DONE.value
+    )
+    return connection.execute(query.order_by(order, points.c.number).limit(1)).one_or_none()
+
+
+def values(connection: Connection, task: str) -> list[float]:
+    """The values of all done points, smallest first."""
+    query = sa.select(points.c.value).where(points.c.task_id == task, points.c.state == PointState.DONE.value)
+    return list(connection.execute(query.order_by(points.c.value)).scalars())
+
+
+def page(connection: Connection, task: str, *, state: str | None, after: int, limit: int | None) -> Sequence[Record]:
+    """Points after a number, in order, each with the worker and site of its newest evaluation."""
+    query = (
+        sa.select(points, evaluations.c.worker, evaluations.c.site)
+        .outerjoin(evaluations, evaluations.c.id == points.c.evaluation_id)
+        .where(points.c.task_id == task, points.c.number > after)
+    )
+    if state is not None:
+        query = query.where(points.c.state == state)
+    return connection.execute(query.order_by(points.c.number).limit(limit)).all()
+
+
+# --- what an optimizer host reads and writes
+
+
+def history(connection: Connection, task: str) -> Sequence[Record]:
+    """All points in order of their numbers, as a campaign is rebuilt from them."""
+    columns = [points.c.number, points.c.parameters, points.c.state, points.c.metrics, points.c.observed]
+    return connection.execute(sa.select(*columns).where(points.c.task_id == task).order_by(points.c.number)).all()
+
+
+def unobserved(connection: Connection, task: str) -> Sequence[Record]:
+    """Points whose result the optimizer has not learnt, in order of their end."""
+    query = sa.select(points.c.number, points.c.state, points.c.metrics).where(
+        points.c.task_id == task, points.c.observed.is_(None), points.c.state.in_(OBSERVABLE)
+    )
+    return connection.execute(query.order_by(points.c.ended_at, points.c.number)).all()
+
+
+def wait(connection: Connection, task: str, worker: str, *, until: datetime) -> None:
+    """Note that a worker is free and expected to take a point until then."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(waiting).values(task_id=task, worker=worker, until=until)
+    connection.execute(statement.on_conflict_do_update(index_elements=["task_id", "worker"], set_={"until": until}))
+
+
+def wait_no_more(connection: Connection, task: str, worker: str) -> None:
+    """Note that a worker has got its point, or is gone."""
+    connection.execute(sa.delete(waiting).where(waiting.c.task_id == task, waiting.c.worker == worker))
+
+
+def n_waiting(connection: Connection, task: str, *, now: datetime) -> int:
+    """How many free workers are expected to take a point."""
+    query = sa.select(sa.func.count()).where(waiting.c.task_id == task, waiting.c.until > now)
+    return connection.execute(query).scalar_one()
+
+
+def forget_waiting_before(connection: Connection, at: datetime) -> None:
+    """Drop workers that did not come back."""
+    connection.execute(sa.delete(waiting).where(waiting.c.until < at))

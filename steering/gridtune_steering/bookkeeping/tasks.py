@@ -1,0 +1,127 @@
+"""Tasks and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gridtune_common.protocol import TaskState
+from gridtune_steering.bookkeeping.schema import Record, task_files, tasks
+
+
+def insert(connection: Connection, **values: Any) -> None:
+    """Add a task."""
+    connection.execute(sa.insert(tasks).values(**values))
+
+
+def insert_files(connection: Connection, files: Sequence[Mapping[str, Any]]) -> None:
+    """Add a task's files."""
+    if files:
+        connection.execute(sa.insert(task_files), [dict(file) for file in files])
+
+
+def find(connection: Connection, task: str) -> Record | None:
+    """A task by its id."""
+    return connection.execute(sa.select(tasks).where(tasks.c.id == task)).one_or_none()
+
+
+def find_for_update(connection: Connection, task: str) -> Record | None:
+    """A task by its id, locked until the transaction ends."""
+    return connection.execute(sa.select(tasks).where(tasks.c.id == task).with_for_update()).one_or_none()
+
+
+def find_newest_named(connection: Connection, name: str, owner: str | None) -> Record | None:
+    """The newest task of a name, of one owner or of all."""
+    query = sa.select(tasks).where(tasks.c.name == name)
+    if owner is not None:
+        query = query.where(tasks.c.owner == owner)
+    return connection.execute(query.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(1)).one_or_none()
+
+
+def page(
+    connection: Connection,
+    *,
+    owner: str | None,
+    only: str | None,
+    state: str | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> Sequence[Record]:
+    """Tasks before a place in the listing, newest first; of one owner, or only one, if given."""
+    query = sa.select(tasks)
+    if owner is not None:
+        query = query.where(tasks.c.owner == owner)
+    if only is not None:
+        query = query.where(tasks.c.id == only)
+    if state is not None:
+        query = query.where(tasks.c.state == state)
+    if before is not None:
+        query = query.where(sa.tuple_(tasks.c.created_at, tasks.c.id) < sa.tuple_(*_bound(before)))
+    return connection.execute(query.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit)).all()
+
+
+def _bound(place: tuple[datetime, str]) -> tuple[Any, Any]:
+    return sa.literal(place[0], tasks.c.created_at.type), sa.literal(place[1])
+
+
+def update(connection: Connection, task: str, **values: Any) -> None:
+    """Change columns of a task."""
+    connection.execute(sa.update(tasks).where(tasks.c.id == task).values(**values))
+
+
+def delete(connection: Connection, task: str) -> None:
+    """Remove a task with its files, points, evaluations and reports."""
+    connection.execute(sa.delete(tasks).where(tasks.c.id == task))
+
+
+def files(connection: Connection, task: str) -> Sequence[Record]:
+    """A task's files without their content."""
+    columns = [task_files.c.path, task_files.c.size, task_files.c.sha256, task_files.c.executable]
+    return connection.execute(sa.select(*columns).where(task_files.c.task_id == task).order_by(task_files.c.path)).all()
+
+
+def file_content(connection: Connection, task: str, path: str) -> bytes | None:
+    """The bytes of one file."""
+    query = sa.select(task_files.c.content).where(task_files.c.task_id == task, task_files.c.path == path)
+    content: bytes | None = connection.execute(query).scalar_one_or_none()
+    return content
+
+
+# --- ownership by optimizer hosts
+
+
+def _orphans(now: datetime) -> sa.Select[tuple[str]]:
+    free = sa.or_(tasks.c.host_lease_until.is_(None), tasks.c.host_lease_until < now)
+    return sa.select(tasks.c.id).where(tasks.c.state == TaskState.RUNNING.value, free)
+
+
+def has_orphans(connection: Connection, *, now: datetime) -> bool:
+    """Whether there are running tasks that no live host owns."""
+    return connection.execute(_orphans(now).limit(1)).first() is not None
+
+
+def claim_orphans(connection: Connection, host: str, *, now: datetime, until: datetime, limit: int) -> Sequence[Record]:
+    """Take over running tasks that no live host owns; returns their ids and new epochs."""
+    found = connection.execute(
+        _orphans(now).order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True)
+    ).scalars()
+    return connection.execute(
+        sa.update(tasks)
+        .where(tasks.c.id.in_(list(found)))
+        .values(host=host, host_epoch=tasks.c.host_epoch + 1, host_lease_until=until)
+        .returning(tasks.c.id, tasks.c.host_epoch)
+    ).all()
+
+
+def renew_ownership(connection: Connection, host: str, *, until: datetime) -> None:
+    """Keep all tasks that *host* owns."""
+    connection.execute(sa.update(tasks).where(tasks.c.host == host).values(host_lease_until=until))
+
+
+def drop_ownership(connection: Connection, host: str) -> None:
+    """Leave all tasks of *host* to others, at once."""
+    connection.execute(sa.update(tasks).where(tasks.c.host == host).values(host=None, host_lease_until=None))

@@ -1,0 +1,127 @@
+"""Run the steering service on this machine: the HTTP API and an optimizer host, kept running until Ctrl-C.
+
+Everything lives in the data folder: the database, the service's key, the operator's token (operator.token, readable
+by you alone) and service.json, from which other commands on this machine find the service. Starting again on the same
+folder goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gridtune_common.errors import ConfigurationError
+from gridtune_steering.assembly import assemble
+from gridtune_steering.identity.secrets import write_private
+from gridtune_steering.services import tokens
+from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import Child, Supervisor
+
+_log = logging.getLogger("gridtune.serve")
+DEFAULT_PORT = 8470
+#: Seconds to wait for a predecessor to let go of the port, and for children to end.
+_BIND_PATIENCE, _GRACE = 10.0, 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: gridtune-data)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings = Settings.from_environment(data=arguments.data)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone_on(settings.data):
+        _prepare(settings)
+        with _listening(arguments.host, arguments.port) as listener:
+            _serve(settings, listener)
+    return 0
+
+
+def _prepare(settings: Settings) -> None:
+    steering, _ = assemble(settings)
+    steering.database.migrate()
+    tokens.ensure_operator(steering)
+    steering.database.close()
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    environment = {**os.environ, "GRIDTUNE_STEERING_DATA": str(settings.data.resolve())}
+    python = [sys.executable, "-m"]
+    web = Child(
+        "the web process",
+        [*python, "gridtune_steering.api", str(listener.fileno())],
+        environment,
+        pass_fds=[listener.fileno()],
+    )
+    host = Child("the optimizer host", [*python, "gridtune_steering.host"], environment)
+    supervisor = Supervisor([web, host])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.start()
+    url = _url(listener)
+    note = settings.data / "service.json"
+    write_private(note, json.dumps({"url": url, "pid": os.getpid()}))
+    _log.info(
+        "serving on %s; operator's token: %s",
+        url,
+        settings.data / "operator.token",
+        extra={"action": "serving"},
+    )
+    supervisor.run(grace=_GRACE)
+    note.unlink(missing_ok=True)
+    _log.info("stopped", extra={"action": "stopped"})
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+@contextmanager
+def _alone_on(data: Path) -> Iterator[None]:
+    """Hold the data folder for this service."""
+    with (data / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(f"another service runs on {data}; stop it, or choose --data") from error
+        yield
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Open the port; the processes of a service that was killed may need a moment to let go of it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + _BIND_PATIENCE
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                listener.bind((host, port))
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    message = f"cannot listen on {host} port {port} ({error.strerror}); choose --host or --port"
+                    raise ConfigurationError(message) from error
+                time.sleep(0.2)
+        listener.listen(1024)
+        yield listener

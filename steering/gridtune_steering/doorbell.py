@@ -1,0 +1,142 @@
+"""How the service's processes wake each other on one machine: datagrams on Unix sockets, one socket a listener.
+
+A ring says which task something happened to, and nothing else: the database holds the truth. A ring may get lost (a
+full buffer, a listener that is just starting), so listeners look around now and then all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+_HOSTS, _ASKERS = "host", "ask"
+#: Longest task id that a ring carries, in bytes.
+_RING_SIZE = 64
+
+
+class LocalBell:
+    """Rings every listener that was opened on the same data folder. Safe to share between threads."""
+
+    def __init__(self, data: Path) -> None:
+        self._folder = _socket_folder(data)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def ring_hosts(self, task: str) -> None:
+        """Tell optimizer hosts that something happened to a task."""
+        self._ring(_HOSTS, task)
+
+    def ring_askers(self, task: str) -> None:
+        """Tell waiting asks that a task may have a point for them, or has ended."""
+        self._ring(_ASKERS, task)
+
+    def listen_as_host(self) -> Listener:
+        """Open a listener for an optimizer host."""
+        return Listener(self._folder, _HOSTS)
+
+    def listen_as_asker(self) -> Listener:
+        """Open a listener for a web process."""
+        return Listener(self._folder, _ASKERS)
+
+    def _ring(self, kind: str, task: str) -> None:
+        for path in self._folder.glob(f"{kind}-*"):
+            try:
+                self._socket.sendto(task.encode(), str(path))
+            except BlockingIOError:
+                continue  # its buffer is full of rings, so it will wake up anyway
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink(missing_ok=True)  # left behind by a process that was killed
+
+
+class Listener:
+    """The ear of one process."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._path = folder / f"{kind}-{os.getpid()}-{os.urandom(3).hex()}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self._path))
+
+    def wait(self, timeout: float) -> set[str]:
+        """Wait for rings for at most *timeout* seconds; returns the tasks that rang, all that are there."""
+        rang: set[str] = set()
+        self._socket.settimeout(timeout)
+        try:
+            rang.add(self._socket.recv(_RING_SIZE).decode())
+            self._socket.setblocking(False)
+            while True:
+                rang.add(self._socket.recv(_RING_SIZE).decode())
+        except (TimeoutError, BlockingIOError):
+            return rang
+
+    def close(self) -> None:
+        """Take the ear away."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WaitingRoom:
+    """Where the asks of one web process wait for their task's ring. One thread listens for all.
+
+    Args:
+        listener: The process's ear; closed by nobody, it lives as long as the process.
+        seats: How many may wait at a time, so that some threads stay free for heartbeats and results.
+    """
+
+    def __init__(self, listener: Listener, *, seats: int) -> None:
+        self._listener = listener
+        self._seats = threading.BoundedSemaphore(seats)
+        self._changed = threading.Condition()
+        self._rings: dict[str, int] = {}
+        threading.Thread(target=self._listen, name="waiting-room", daemon=True).start()
+
+    def take_seat(self) -> bool:
+        """Take a seat if one is free; to be given back by `leave_seat`."""
+        return self._seats.acquire(blocking=False)
+
+    def leave_seat(self) -> None:
+        """Give a seat back."""
+        self._seats.release()
+
+    def rings(self, task: str) -> int:
+        """How often a task rang so far; read it before looking, so that no ring before the wait is missed."""
+        with self._changed:
+            return self._rings.get(task, 0)
+
+    def wait(self, task: str, *, beyond: int, timeout: float) -> None:
+        """Wait until a task rang more often than *beyond*, for at most *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while self._rings.get(task, 0) <= beyond and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _listen(self) -> None:
+        while True:
+            rang = self._listener.wait(60.0)
+            with self._changed:
+                for task in rang:
+                    self._rings[task] = self._rings.get(task, 0) + 1
+                self._changed.notify_all()
+
+
+def _socket_folder(data: Path) -> Path:
+    """A short path: a Unix socket's must be under 108 bytes, however deep the data folder lies."""
+    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"gridtune-{os.getuid()}" / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.parent.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder.parent} belongs to somebody else")
+    return folder

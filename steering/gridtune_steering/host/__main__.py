@@ -1,0 +1,32 @@
+"""``python -m gridtune_steering.host``: one optimizer host, on the database and data folder of the settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+
+from gridtune_steering.assembly import assemble
+from gridtune_steering.host.host import Host
+from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import when_parent_dies
+
+
+def main() -> None:
+    """Run until SIGTERM, or until the parent is gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hyperopt").setLevel(logging.WARNING)  # tells of every suggestion
+    steering, bell = assemble(Settings.from_environment())
+    name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+    with bell.listen_as_host() as listener:
+        host = Host(steering, name, listener)
+        signal.signal(signal.SIGTERM, lambda *_: host.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        when_parent_dies(host.stop)
+        host.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The optimizer host's loop: own tasks, learn results, make points, do duties."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gridtune_steering.campaign import Action, Campaign, Credit, Tick
+from gridtune_steering.doorbell import Listener
+from gridtune_steering.services import hosting
+from gridtune_steering.services.hosting import News, Ownership, OwnershipLost
+from gridtune_steering.services.steering import Steering
+
+_log = logging.getLogger("gridtune.host")
+#: How often a host looks around without being rung, in seconds.
+_LOOK_AROUND = 1.0
+#: For how long a host thinks about points before it hands out those that it has, in seconds.
+_BATCH_TIME = 0.05
+
+
+class Host:
+    """Owns live campaigns. One thread thinks, another renews the host's leases, so that a slow optimizer loses no task.
+
+    Args:
+        steering: The service's surroundings.
+        name: Unique among all hosts that run.
+        listener: The ear for the doorbell.
+    """
+
+    def __init__(self, steering: Steering, name: str, listener: Listener) -> None:
+        self._steering = steering
+        self._name = name
+        self._listener = listener
+        self._ownerships: dict[str, Ownership] = {}
+        self._campaigns: dict[str, Campaign] = {}
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the loop to end; callable from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until `stop`; then leave all tasks to others."""
+        renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
+        renewer.start()
+        _log.info("host %s is at work", self._name, extra={"action": "host_started"})
+        next_look = 0.0
+        while not self._stopping.is_set():
+            rang = self._listener.wait(max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND)))
+            if time.monotonic() >= next_look:
+                self._look_around()
+                rang |= set(self._ownerships)
+                next_look = time.monotonic() + _LOOK_AROUND
+            if rang - set(self._ownerships):
+                self._claim()
+            for task in rang & set(self._ownerships):
+                self._advance(self._ownerships[task])
+        renewer.join()
+        hosting.leave(self._steering, self._name)
+
+    def _look_around(self) -> None:
+        hosting.do_duties(self._steering, self._name, every=timedelta(seconds=_LOOK_AROUND))
+        self._claim()
+
+    def _claim(self) -> None:
+        for ownership in hosting.claim(self._steering, self._name):
+            _log.info("took task %s over", ownership.task, extra={"action": "task_claimed", "task": ownership.task})
+            self._ownerships[ownership.task] = ownership
+            self._campaigns.pop(ownership.task, None)
+            self._advance(ownership)
+
+    def _advance(self, ownership: Ownership) -> None:
+        """Bring a campaign up to date and make the points that workers wait for, in batches that take little time."""
+        try:
+            while self._advance_once(ownership):
+                continue
+        except OwnershipLost:
+            self._drop(ownership.task)  # paused, ended or somebody else's: whoever is to go on rebuilds it
+        except OptimizerBroken as error:
+            self._drop(ownership.task)
+            self._pause(ownership, error)
+
+    def _advance_once(self, ownership: Ownership) -> bool:
+        """One batch; returns whether more points are wanted."""
+        news = hosting.news(self._steering, ownership)
+        campaign = self._campaigns.get(ownership.task)
+        with _blaming_the_optimizer():
+            if campaign is None:
+                campaign = self._campaigns[ownership.task] = hosting.load(self._steering, ownership)
+            learnt, actions = _learn(campaign, news)
+            made = _make_points(campaign, news.credit)
+        if learnt or actions or made:
+            hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
+        return 0 < len(made) < news.credit
+
+    def _drop(self, task: str) -> None:
+        self._ownerships.pop(task, None)
+        self._campaigns.pop(task, None)
+
+    def _pause(self, ownership: Ownership, error: OptimizerBroken) -> None:
+        _log.error("task %s is paused", ownership.task, exc_info=error, extra={"action": "task_broken"})
+        try:
+            hosting.pause_broken(self._steering, ownership, str(error))
+        except OwnershipLost:
+            _log.info("task %s was taken by another host meanwhile", ownership.task)
+
+    def _renew(self) -> None:
+        pause = self._steering.settings.host_lease_seconds / 4
+        while not self._stopping.wait(pause):
+            hosting.renew(self._steering, self._name)
+
+
+class OptimizerBroken(Exception):  # noqa: N818 - named for the fact
+    """The task's optimizer raised; the task cannot go on before somebody has looked at it."""
+
+
+@contextmanager
+def _blaming_the_optimizer() -> Iterator[None]:
+    """Tell what an optimizer library raises from this service's own errors."""
+    try:
+        yield
+    except (OwnershipLost, SQLAlchemyError):
+        raise
+    except Exception as error:  # a library can raise anything, and its task alone shall suffer
+        raise OptimizerBroken(f"the optimizer failed: {type(error).__name__}: {error}") from error
+
+
+def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[int, int]], list[Action]]:
+    campaign.extend(news.budget)
+    learnt: list[tuple[int, int]] = []
+    actions: list[Action] = []
+    for result in news.results:
+        learnt.append((result.number, campaign.n_observed))
+        actions += campaign.handle(result)
+    return learnt, actions + campaign.handle(Tick(news.elapsed))
+
+
+def _make_points(campaign: Campaign, credit: int) -> list[Action]:
+    made: list[Action] = []
+    started = time.monotonic()
+    while len(made) < credit and time.monotonic() - started < _BATCH_TIME:
+        more = campaign.handle(Credit(1))
+        if not more:
+            break
+        made += more
+    return made

@@ -1,0 +1,1 @@
+"""Secrets: how tokens are made and recognised."""

@@ -1,0 +1,63 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from gridtune_common.protocol import Scope
+from gridtune_steering.bookkeeping import tasks
+from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.services.errors import NotAllowed, NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a request: a user, by a token of some scope."""
+
+    user: str
+    scope: Scope
+    token: str
+    task: str | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether other users' tasks are visible."""
+        return self.scope is Scope.OPERATOR
+
+    def may_see(self, task: Record) -> bool:
+        """Whether the task is visible."""
+        if self.scope is Scope.TASK:
+            return bool(self.task == task.id)
+        return self.sees_all or bool(self.user == task.owner)
+
+
+def visible_task(connection: Connection, caller: Caller, reference: str) -> Record:
+    """The task with this id, or the newest with this name, if the caller may see it.
+
+    Raises:
+        NotFound: There is none, or it is somebody else's.
+    """
+    row = tasks.find(connection, reference)
+    if row is None:
+        row = tasks.find_newest_named(connection, reference, None if caller.sees_all else caller.user)
+    if row is None or not caller.may_see(row):
+        raise NotFound("task", reference)
+    return row
+
+
+def owned_task(connection: Connection, caller: Caller, reference: str) -> Record:
+    """Like `visible_task`, for changing it: locked until the transaction ends.
+
+    Raises:
+        NotFound: There is none, or it is somebody else's.
+        NotAllowed: The token may only evaluate points.
+    """
+    row = visible_task(connection, caller, reference)
+    if caller.scope is Scope.TASK:
+        raise NotAllowed("this token may evaluate the task's points, and nothing else")
+    locked = tasks.find_for_update(connection, row.id)
+    if locked is None:
+        raise NotFound("task", reference)
+    return locked

@@ -1,0 +1,59 @@
+"""Why the service says no.
+
+SteeringError
+├── NotAuthenticated    no token, or one that is unknown, expired or revoked
+├── NotAllowed          the token's scope or owner does not reach that far
+├── NotFound            no such task, point, evaluation, file or token
+├── Conflict            the request does not fit the state that things are in
+├── TaskHasEnded        the task hands out no more points
+├── Unusable            the request was understood but its content cannot be used; carries flaws
+└── RequestIdReused     a request id came back with another request
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gridtune_common.errors import Flaw, GridtuneError
+
+
+class SteeringError(GridtuneError):
+    """The service says no."""
+
+
+class NotAuthenticated(SteeringError):  # noqa: N818 - named for the fact
+    """The caller is unknown."""
+
+
+class NotAllowed(SteeringError):  # noqa: N818
+    """The caller is known but may not do this."""
+
+
+class NotFound(SteeringError):  # noqa: N818
+    """There is no such thing, or the caller may not know of it."""
+
+    def __init__(self, what: str, name: object) -> None:
+        super().__init__(f"there is no {what} {name!r} here")
+
+
+class Conflict(SteeringError):  # noqa: N818
+    """The request does not fit the present state."""
+
+
+class TaskHasEnded(SteeringError):  # noqa: N818
+    """The task hands out no more points."""
+
+
+class Unusable(SteeringError):  # noqa: N818
+    """The content of a request cannot be used."""
+
+    def __init__(self, detail: str, flaws: Iterable[Flaw]) -> None:
+        self.flaws = tuple(flaws)
+        super().__init__(detail)
+
+
+class RequestIdReused(SteeringError):  # noqa: N818
+    """A request id belongs to another request."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request_id {request_id!r} was used for another request; make a new one for each")

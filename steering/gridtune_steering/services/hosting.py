@@ -1,0 +1,226 @@
+"""What an optimizer host does to the database: own tasks, read news, write what campaigns decide, and its duties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gridtune_common.protocol import PointState, TaskState
+from gridtune_common.taskfile import parse_task
+from gridtune_steering import optimizers
+from gridtune_steering.bookkeeping import duties, events, points, requests, tasks
+from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.campaign import Action, Campaign, Failed, Finish, Suggest, Told
+from gridtune_steering.services import evaluations
+from gridtune_steering.services.steering import Steering
+from gridtune_steering.services.tasks import end, pause
+
+#: The service's own hand in the audit log.
+_ACTOR = "gridtune/host"
+#: Tasks that a host takes over in one go, so that several hosts share them.
+_CLAIM_LIMIT = 20
+_REAPING = "reaping"
+#: When the reaper was away for so long, the service was; agents could not renew their leases.
+_LONGEST_GAP = timedelta(seconds=5)
+
+
+class OwnershipLost(Exception):  # noqa: N818 - named for the fact
+    """The task belongs to another host by now, or to none; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """A host's hold on a task: good as long as the database knows the same epoch."""
+
+    task: str
+    host: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What happened to a task since its campaign last looked.
+
+    Attributes:
+        results: What the campaign has not learnt yet, in the order in which it ended.
+        credit: How many workers wait for a point that does not exist yet.
+        elapsed: Seconds for which the task has run, without pauses.
+        budget: The number of points allowed; None for no limit.
+    """
+
+    results: Sequence[Told | Failed]
+    credit: int
+    elapsed: float
+    budget: int | None
+
+
+def claim(steering: Steering, host: str) -> list[Ownership]:
+    """Take over running tasks that no live host owns."""
+    now = steering.clock()
+    with steering.database.read() as connection:
+        if not tasks.has_orphans(connection, now=now):
+            return []
+    with steering.database.write() as connection:
+        until = now + timedelta(seconds=steering.settings.host_lease_seconds)
+        claimed = tasks.claim_orphans(connection, host, now=now, until=until, limit=_CLAIM_LIMIT)
+    return [Ownership(task=task, host=host, epoch=epoch) for task, epoch in (tuple(row) for row in claimed)]
+
+
+def renew(steering: Steering, host: str) -> None:
+    """Keep all tasks of a host."""
+    until = steering.clock() + timedelta(seconds=steering.settings.host_lease_seconds)
+    with steering.database.write() as connection:
+        tasks.renew_ownership(connection, host, until=until)
+
+
+def leave(steering: Steering, host: str) -> None:
+    """Leave all tasks of a host to others, at once."""
+    with steering.database.write() as connection:
+        tasks.drop_ownership(connection, host)
+
+
+def load(steering: Steering, ownership: Ownership) -> Campaign:
+    """Rebuild a task's campaign from its history.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more.
+    """
+    with steering.database.read() as connection:
+        row = _owned(tasks.find(connection, ownership.task), ownership)
+        history = points.history(connection, ownership.task)
+    spec = parse_task(row.document)
+    optimizer = optimizers.create(
+        spec.algorithm.name, spec.space, n_objectives=len(spec.objectives), options=spec.algorithm.options
+    )
+    campaign = Campaign(objectives=spec.objectives, stop=spec.stop, seed=row.seed, optimizer=optimizer)
+    campaign.extend(row.max_points)
+    observed = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
+    campaign.restore([(point.number, point.parameters) for point in history], [_result(point) for point in observed])
+    return campaign
+
+
+def news(steering: Steering, ownership: Ownership) -> News:
+    """Read what happened since the campaign last looked.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more.
+    """
+    now = steering.clock()
+    with steering.database.read() as connection:
+        row = _owned(tasks.find(connection, ownership.task), ownership)
+        results = [_result(point) for point in points.unobserved(connection, ownership.task)]
+        waiting = points.n_waiting(connection, ownership.task, now=now)
+        ready = points.count_ready(connection, ownership.task)
+    elapsed = row.ran_seconds + (now - row.running_since).total_seconds()
+    return News(results=results, credit=max(waiting - ready, 0), elapsed=elapsed, budget=row.max_points)
+
+
+def write(
+    steering: Steering,
+    ownership: Ownership,
+    *,
+    learnt: Sequence[tuple[int, int]],
+    actions: Sequence[Action],
+) -> None:
+    """Write down what a campaign learnt and decided, all or nothing.
+
+    Args:
+        steering: The service's surroundings.
+        ownership: Fences off a host that lost the task.
+        learnt: Point numbers with their place in the order of learning.
+        actions: What to do.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more; nothing was written.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        for number, place in learnt:
+            points.update(connection, ownership.task, number, observed=place)
+        suggestions = [action for action in actions if isinstance(action, Suggest)]
+        points.insert(connection, [_point_values(ownership.task, action, now) for action in suggestions])
+        for suggestion in suggestions:
+            events.add(
+                connection,
+                at=now,
+                actor=_ACTOR,
+                kind="point.suggested",
+                task=ownership.task,
+                point=suggestion.number,
+                details={"informed_by": suggestion.informed_by},
+            )
+        for action in actions:
+            if isinstance(action, Finish):
+                end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now)
+    if actions:
+        steering.bell.ring_askers(ownership.task)
+
+
+def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
+    """Pause a task whose optimizer cannot go on, and say why; nothing of it is lost.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        pause(connection, row, reason, actor=_ACTOR, now=now)
+    steering.bell.ring_askers(ownership.task)
+
+
+def do_duties(steering: Steering, host: str, *, every: timedelta) -> None:
+    """Return lost points and clear what is out of date, if this host holds the duty.
+
+    After a time in which the service was away, agents first get a whole lease to say that they are still alive: it
+    was not they who were lost.
+    """
+    now = steering.clock()
+    lease = timedelta(seconds=steering.settings.lease_seconds)
+    with steering.database.write() as connection:
+        duty = duties.take(connection, _REAPING, host, now=now, until=now + 3 * every)
+        if duty is None:
+            return
+        was_away = duty.last_run_at is None or now - duty.last_run_at > max(_LONGEST_GAP, 3 * every)
+        if was_away:
+            duties.suspend(connection, _REAPING, until=now + lease)
+        points.forget_waiting_before(connection, now)
+        requests.forget_before(connection, now - timedelta(seconds=steering.settings.request_memory_seconds))
+        is_suspended = was_away or (duty.suspended_until is not None and duty.suspended_until > now)
+    if not is_suspended:
+        evaluations.reap(steering)
+
+
+def _owned(row: Record | None, ownership: Ownership) -> Record:
+    if (
+        row is None
+        or row.host != ownership.host
+        or row.host_epoch != ownership.epoch
+        or row.state != TaskState.RUNNING.value
+    ):
+        raise OwnershipLost(ownership.task)
+    return row
+
+
+def _result(point: Record) -> Told | Failed:
+    if point.state == PointState.DONE.value:
+        return Told(point.number, point.metrics)
+    return Failed(point.number)
+
+
+def _point_values(task: str, suggestion: Suggest, now: datetime) -> dict[str, Any]:
+    return {
+        "task_id": task,
+        "number": suggestion.number,
+        "state": PointState.READY.value,
+        "parameters": suggestion.parameters,
+        "metrics": {},
+        "attempts": 0,
+        "epoch": 0,
+        "message": "",
+        "informed_by": suggestion.informed_by,
+        "created_at": now,
+    }

@@ -1,0 +1,389 @@
+"""Tasks: submit, see, change, delete."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import platform
+import secrets as randomness
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from gridtune_common import __version__
+from gridtune_common.errors import Flaw, InvalidDocument
+from gridtune_common.protocol import (
+    ChangeTask,
+    FileEntry,
+    Payload,
+    PointCounts,
+    ShippedFile,
+    SubmitTask,
+    Task,
+    TaskAction,
+    TaskPage,
+    TaskState,
+    TaskSummary,
+)
+from gridtune_common.taskfile import Task as TaskSpec
+from gridtune_common.taskfile import parse_task
+from gridtune_steering import optimizers
+from gridtune_steering.bookkeeping import evaluations, events, points, tasks
+from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.services import cursors
+from gridtune_steering.services.access import Caller, owned_task, visible_task
+from gridtune_steering.services.errors import Conflict, NotFound, Unusable
+from gridtune_steering.services.idempotency import once
+from gridtune_steering.services.steering import Steering
+from gridtune_steering.services.times import iso
+
+#: Seeds are drawn below this, so that every optimizer library takes them.
+_SEED_LIMIT = 2**31
+#: The largest budget that an extension may lead to.
+_MOST_POINTS = 10**9
+
+
+def submit(steering: Steering, caller: Caller, message: SubmitTask) -> Task:
+    """Register a task; it runs at once.
+
+    Raises:
+        Unusable: The document, the algorithm or a file cannot be used.
+    """
+    spec = _checked(message)
+    files = [_file_values(file, index) for index, file in enumerate(message.files)]
+    now = steering.clock()
+    with steering.database.write() as connection:
+
+        def effect() -> Task:
+            return _insert(connection, caller, message, spec, files, now)
+
+        task = once(connection, caller, "submit task", message, Task, effect, now=now)
+    steering.bell.ring_hosts(task.summary.id)
+    return task
+
+
+def _checked(message: SubmitTask) -> TaskSpec:
+    try:
+        spec = parse_task(message.document)
+        kind = optimizers.load(spec.algorithm.name)
+        optimizers.check(
+            kind,
+            spec.algorithm.name,
+            n_objectives=len(spec.objectives),
+            options=spec.algorithm.options,
+        )
+    except InvalidDocument as error:
+        raise Unusable("the task cannot be used", error.flaws) from error
+    return spec
+
+
+def _file_values(file: ShippedFile, index: int) -> dict[str, Any]:
+    parts = file.path.split("/")
+    if not file.path or any(part in {"", ".", ".."} for part in parts) or len(file.path) > 1000:
+        flaw = Flaw(f"files[{index}].path", f"{file.path[:100]!r} is no plain relative path")
+        raise Unusable("a file of the task cannot be used", [flaw])
+    try:
+        content = base64.b64decode(file.content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Unusable(
+            "a file of the task cannot be used", [Flaw(f"files[{index}].content", "is not Base64")]
+        ) from error
+    return {
+        "path": file.path,
+        "content": content,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "executable": file.executable,
+    }
+
+
+def _insert(
+    connection: Connection,
+    caller: Caller,
+    message: SubmitTask,
+    spec: TaskSpec,
+    files: Sequence[dict[str, Any]],
+    now: datetime,
+) -> Task:
+    task = new_id()
+    seed = spec.algorithm.seed if spec.algorithm.seed is not None else randomness.randbelow(_SEED_LIMIT)
+    libraries = optimizers.library_versions(spec.algorithm.name)
+    tasks.insert(
+        connection,
+        id=task,
+        name=spec.name,
+        owner=caller.user,
+        state=TaskState.RUNNING.value,
+        reason="",
+        document=spec.to_json(),
+        source=message.source,
+        seed=seed,
+        versions={"gridtune": __version__, "python": platform.python_version(), **libraries},
+        max_points=spec.stop.points,
+        created_at=now,
+        running_since=now,
+        ran_seconds=0.0,
+        host_epoch=0,
+    )
+    distinct = {file["path"]: {"task_id": task, **file} for file in files}
+    tasks.insert_files(connection, list(distinct.values()))
+    details = {"name": spec.name, "algorithm": spec.algorithm.name, "seed": seed}
+    events.add(connection, at=now, actor=caller.user, kind="task.submitted", task=task, details=details)
+    return whole(connection, _present(connection, task))
+
+
+def get(steering: Steering, caller: Caller, reference: str) -> Task:
+    """A task, whole.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    with steering.database.read() as connection:
+        return whole(connection, visible_task(connection, caller, reference))
+
+
+def resolve(steering: Steering, caller: Caller, reference: str) -> str:
+    """The id of a task that may have been called by its name.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    with steering.database.read() as connection:
+        return str(visible_task(connection, caller, reference).id)
+
+
+def listing(steering: Steering, caller: Caller, *, state: TaskState | None, after: str | None, limit: int) -> TaskPage:
+    """One page of the tasks that the caller may see, newest first.
+
+    Raises:
+        Unusable: The cursor is none of ours.
+    """
+    before = cursors.time_and_id(after) if after is not None else None
+    with steering.database.read() as connection:
+        rows = tasks.page(
+            connection,
+            owner=None if caller.sees_all or caller.task else caller.user,
+            only=caller.task,
+            state=state.value if state else None,
+            before=before,
+            limit=limit + 1,
+        )
+        summaries = summarise(connection, rows[:limit])
+    if len(rows) <= limit:
+        return TaskPage(items=summaries)
+    last = rows[limit - 1]
+    return TaskPage(items=summaries, next=cursors.encode(f"{last.created_at.isoformat()} {last.id}"))
+
+
+def change(steering: Steering, caller: Caller, reference: str, message: ChangeTask) -> Task:
+    """Pause, resume, cancel or extend a task. What is so already stays so.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+        NotAllowed: The token may only evaluate points.
+        Conflict: The task's state does not allow it.
+        Unusable: The number of points makes no sense.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = owned_task(connection, caller, reference)
+
+        def effect() -> Task:
+            _CHANGES[message.action](connection, caller, row, message, now)
+            return whole(connection, _present(connection, row.id))
+
+        answer = once(connection, caller, f"change task {row.id}", message, Task, effect, now=now)
+    steering.bell.ring_hosts(row.id)
+    steering.bell.ring_askers(row.id)
+    return answer
+
+
+def pause(connection: Connection, row: Record, reason: str, *, actor: str, now: datetime) -> None:
+    """Hand out no more points of a running task, for *reason*."""
+    _set_state(connection, actor, row, TaskState.PAUSED, now, kind="task.paused", reason=reason)
+
+
+def _pause(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
+    _refuse_ended(row)
+    if row.state == TaskState.RUNNING.value:
+        pause(connection, row, f"paused by {caller.user}", actor=caller.user, now=now)
+
+
+def _resume(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
+    _refuse_ended(row)
+    if row.state == TaskState.PAUSED.value:
+        _set_state(connection, caller.user, row, TaskState.RUNNING, now, kind="task.resumed")
+
+
+def _cancel(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
+    if row.state == TaskState.CANCELLED.value:
+        return
+    _refuse_ended(row)
+    end(connection, row, TaskState.CANCELLED, f"cancelled by {caller.user}", actor=caller.user, now=now)
+
+
+def _extend(connection: Connection, caller: Caller, row: Record, message: ChangeTask, now: datetime) -> None:
+    if row.max_points is None:
+        raise Conflict("the task has no budget of points to extend; it runs until another rule stops it")
+    if row.state == TaskState.CANCELLED.value:
+        raise Conflict("the task was cancelled; submit it again")
+    if not 0 < message.points <= _MOST_POINTS - row.max_points:
+        flaw = Flaw("points", f"{message.points} is out of range: how many more points, at least 1")
+        raise Unusable("the task cannot be extended so", [flaw])
+    budget = row.max_points + message.points
+    tasks.update(connection, row.id, max_points=budget)
+    details = {"points": budget}
+    events.add(connection, at=now, actor=caller.user, kind="task.extended", task=row.id, details=details)
+    if row.state == TaskState.FINISHED.value:
+        _set_state(connection, caller.user, row, TaskState.RUNNING, now, kind="task.resumed")
+
+
+_CHANGES = {
+    TaskAction.PAUSE: _pause,
+    TaskAction.RESUME: _resume,
+    TaskAction.CANCEL: _cancel,
+    TaskAction.EXTEND: _extend,
+}
+
+
+def _refuse_ended(row: Record) -> None:
+    if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+        raise Conflict(f"the task has ended ({row.reason}); extend it, or submit it again")
+
+
+def end(connection: Connection, row: Record, state: TaskState, reason: str, *, actor: str, now: datetime) -> None:
+    """End a task: its open points are cancelled and its running evaluations stopped."""
+    cancelled = points.cancel_open(connection, row.id, now=now)
+    evaluations.stop_running(connection, row.id, now=now, message=reason)
+    _set_state(connection, actor, row, state, now, kind=f"task.{state.value}", reason=reason, cancelled=cancelled)
+
+
+def _set_state(
+    connection: Connection,
+    actor: str,
+    row: Record,
+    state: TaskState,
+    now: datetime,
+    *,
+    kind: str,
+    reason: str = "",
+    cancelled: int = 0,
+) -> None:
+    runs = state is TaskState.RUNNING
+    ran = row.ran_seconds + ((now - row.running_since).total_seconds() if row.running_since else 0.0)
+    tasks.update(
+        connection,
+        row.id,
+        state=state.value,
+        reason=reason,
+        ran_seconds=ran,
+        running_since=now if runs else None,
+        ended_at=None if state in {TaskState.RUNNING, TaskState.PAUSED} else now,
+        # whatever changed, the task's campaign is rebuilt from what is true now
+        host=None,
+        host_lease_until=None,
+        host_epoch=row.host_epoch + 1,
+    )
+    details = {"from": row.state, "reason": reason, "points_cancelled": cancelled}
+    events.add(connection, at=now, actor=actor, kind=kind, task=row.id, details=details)
+
+
+def delete(steering: Steering, caller: Caller, reference: str) -> None:
+    """Delete an ended task with all its points; its audit events stay.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+        NotAllowed: The token may only evaluate points.
+        Conflict: It has not ended.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = owned_task(connection, caller, reference)
+        if row.state not in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+            raise Conflict(f"the task is {row.state}; cancel it first")
+        tasks.delete(connection, row.id)
+        details = {"name": row.name, "owner": row.owner}
+        events.add(connection, at=now, actor=caller.user, kind="task.deleted", task=row.id, details=details)
+
+
+def payload(steering: Steering, caller: Caller, reference: str) -> Payload:
+    """What an agent needs to evaluate the task's points.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+        Conflict: The task has no payload: a program of its own evaluates it.
+    """
+    with steering.database.read() as connection:
+        row = visible_task(connection, caller, reference)
+        files = tasks.files(connection, row.id)
+    spec = parse_task(row.document)
+    if spec.payload is None:
+        raise Conflict("the task has no payload section; only a program that asks for itself can evaluate it")
+    return Payload(
+        task=row.id,
+        name=row.name,
+        document=row.document["payload"],
+        objectives=[objective.metric for objective in spec.objectives],
+        constants=dict(spec.constants),
+        parameters=list(spec.space.names),
+        files=[FileEntry(file.path, file.size, file.sha256, file.executable) for file in files],
+    )
+
+
+def file_content(steering: Steering, caller: Caller, reference: str, path: str) -> bytes:
+    """The bytes of one of the task's files.
+
+    Raises:
+        NotFound: No such task or file.
+    """
+    with steering.database.read() as connection:
+        row = visible_task(connection, caller, reference)
+        content = tasks.file_content(connection, row.id, path)
+    if content is None:
+        raise NotFound("file", path)
+    return content
+
+
+def summarise(connection: Connection, rows: Sequence[Record]) -> list[TaskSummary]:
+    """Tasks as they appear in a listing."""
+    counts = points.counts(connection, [row.id for row in rows])
+    return [_summary(connection, row, counts[row.id]) for row in rows]
+
+
+def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> TaskSummary:
+    objective = row.document["objective"]
+    first = objective[0] if isinstance(objective, list) else objective
+    best = points.best(connection, row.id, first["goal"])
+    return TaskSummary(
+        id=row.id,
+        name=row.name,
+        owner=row.owner,
+        state=TaskState(row.state),
+        algorithm=row.document["algorithm"]["name"],
+        created_at=iso(row.created_at),
+        counts=PointCounts(**counts),
+        objective=first["metric"],
+        goal=first["goal"],
+        reason=row.reason,
+        points=row.max_points,
+        best=best.value if best else None,
+        best_point=best.number if best else None,
+        ended_at=iso(row.ended_at),
+    )
+
+
+def whole(connection: Connection, row: Record) -> Task:
+    """A task as its owner sees it."""
+    [summary] = summarise(connection, [row])
+    return Task(summary=summary, document=row.document, source=row.source, seed=row.seed, versions=row.versions)
+
+
+def _present(connection: Connection, task: str) -> Record:
+    row = tasks.find(connection, task)
+    if row is None:
+        raise NotFound("task", task)
+    return row

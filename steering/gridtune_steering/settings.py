@@ -1,0 +1,84 @@
+"""The service's settings: one frozen value, read once from the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from gridtune_common.errors import ConfigurationError
+
+_PREFIX = "GRIDTUNE_STEERING_"
+_KINDS: Mapping[str, Callable[[str], object]] = {"Path": Path, "str": str, "int": int, "float": float}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set. Each field is read from ``GRIDTUNE_STEERING_<FIELD>``; durations are in seconds.
+
+    Attributes:
+        data: The folder of the embedded database, keys, logs and sockets.
+        database: SQLAlchemy URL; by default SQLite in the data folder. May hold a password, so it is never shown.
+        lease_seconds: How long a worker may be silent before its point goes to another.
+        ask_wait_seconds: How long an ask may wait for a point at most.
+        threads: Requests served at a time by one web process; at most half of them may be waiting asks.
+        body_limit: Largest request body, in bytes.
+        host_lease_seconds: How long an optimizer host may be silent before its tasks go to another.
+        request_memory_seconds: How long answers are kept for repeated requests.
+    """
+
+    data: Path = Path("gridtune-data")
+    database: str = field(default="", repr=False)
+    lease_seconds: float = 60.0
+    ask_wait_seconds: float = 25.0
+    threads: int = 64
+    body_limit: int = 32 * 2**20
+    host_lease_seconds: float = 10.0
+    request_memory_seconds: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "lease_seconds",
+            "host_lease_seconds",
+            "threads",
+            "body_limit",
+            "request_memory_seconds",
+        ):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is not above zero")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:
+        """Read the settings; *overrides* (from flags) win where they are not None.
+
+        Raises:
+            ConfigurationError: A variable is unknown or its value cannot be used.
+        """
+        kinds = {f.name: _KINDS[str(f.type)] for f in fields(cls)}
+        values: dict[str, object] = {}
+        for variable, text in environment.items():
+            if not variable.startswith(_PREFIX):
+                continue
+            name = variable.removeprefix(_PREFIX).lower()
+            if name not in kinds:
+                close = difflib.get_close_matches(name, kinds, n=1)
+                hint = f"; did you mean {_PREFIX}{close[0].upper()}?" if close else ""
+                raise ConfigurationError(f"{variable} is no setting{hint}")
+            try:
+                values[name] = kinds[name](text)
+            except ValueError as error:
+                raise ConfigurationError(f"{variable}: {text!r} cannot be read") from error
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)  # type: ignore[arg-type]  # each value was made by its field's own type
+
+    @property
+    def database_url(self) -> str:
+        """The URL in force."""
+        return self.database or f"sqlite:///{self.data.resolve() / 'gridtune.db'}"
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a worker should say that it is alive: three misses fit into a lease."""
+        return self.lease_seconds / 4

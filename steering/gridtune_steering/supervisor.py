@@ -1,0 +1,111 @@
+"""Child processes that are kept running, and that end when their parent does, however it ends.
+
+Each child gets the reading end of a pipe as its standard input. Nothing is ever written: when the parent dies, even
+by ``kill -9``, the pipe closes and the child leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+_log = logging.getLogger("gridtune.serve")
+#: How often children are looked after, in seconds.
+_PACE = 0.2
+#: Seconds between a child's death and its next life, doubled with each death in a row.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+#: A life of this many seconds ends a row of deaths.
+_GOOD_LIFE = 30.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One child process and its lives.
+
+    Attributes:
+        pass_fds: File descriptors that it inherits.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    pass_fds: Sequence[int] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause: float = _FIRST_PAUSE
+    due_at: float = field(default=0.0)
+
+
+class Supervisor:
+    """Keeps children running until it is asked to stop."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self._children = children
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask for the end; callable from a signal handler."""
+        self._stopping.set()
+
+    def run(self, *, grace: float) -> None:
+        """Keep all children running until `stop`; then end them, by force after *grace* seconds."""
+        while not self._stopping.wait(_PACE):
+            for child in self._children:
+                self._look_after(child)
+        self._end_all(grace)
+
+    def start(self) -> None:
+        """Start all children."""
+        for child in self._children:
+            self._start(child)
+
+    def _look_after(self, child: Child) -> None:
+        now = time.monotonic()
+        if child.process is None:
+            if now >= child.due_at:
+                self._start(child)
+        elif (code := child.process.poll()) is not None:
+            is_row = now - child.started_at < _GOOD_LIFE
+            child.pause = min(child.pause * 2, _LONGEST_PAUSE) if is_row else _FIRST_PAUSE
+            child.due_at = now + child.pause
+            child.process = None
+            _log.warning("%s ended with code %s; starting it again", child.name, code, extra={"action": "child_ended"})
+
+    def _start(self, child: Child) -> None:
+        child.process = subprocess.Popen(
+            child.command,
+            stdin=subprocess.PIPE,
+            env=dict(child.environment),
+            pass_fds=child.pass_fds,
+            process_group=0,  # Ctrl-C in a terminal is for the parent, which ends its children in order
+        )
+        child.started_at = time.monotonic()
+
+    def _end_all(self, grace: float) -> None:
+        living = [child.process for child in self._children if child.process is not None]
+        for process in living:
+            process.terminate()
+        deadline = time.monotonic() + grace
+        for process in living:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def when_parent_dies(action: Callable[[], None]) -> None:
+    """In a child: run *action*, in a thread, when the parent is gone."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            continue
+        action()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

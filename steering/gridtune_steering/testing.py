@@ -1,0 +1,49 @@
+"""Stand-ins for tests: a clock to turn by hand, a bell that only remembers, and a service in a folder without processes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.services.steering import Steering
+from gridtune_steering.settings import Settings
+
+
+class ManualClock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:  # noqa: B008 - a constant
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class RecordingBell:
+    """Wakes nobody, and remembers who was rung for."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.askers: list[str] = []
+
+    def ring_hosts(self, task: str) -> None:
+        """Remember."""
+        self.hosts.append(task)
+
+    def ring_askers(self, task: str) -> None:
+        """Remember."""
+        self.askers.append(task)
+
+
+def steering_in(folder: Path, clock: ManualClock, **settings: object) -> Steering:
+    """A service on a fresh database in *folder*, with no process behind it."""
+    known = Settings.from_environment({}, data=folder, **settings)
+    database = Database(known.database_url)
+    database.migrate()
+    return Steering(database=database, bell=RecordingBell(), clock=clock, settings=known)
