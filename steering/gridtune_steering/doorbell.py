@@ -44,6 +44,18 @@ class LocalBell:
         """Open a listener for a web process."""
         return Listener(self._folder, _ASKERS)
 
+    def close(self) -> None:
+        """Put the bell away."""
+        self._socket.close()
+
+    def __enter__(self) -> LocalBell:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def _ring(self, kind: str, task: str) -> None:
         for path in self._folder.glob(f"{kind}-*"):
             try:

@@ -1,4 +1,4 @@
-"""Stand-ins for tests: a clock to turn by hand, a bell that only remembers, and a service in a folder without processes."""
+"""Stand-ins for tests: a clock to turn by hand, a bell that only remembers, a service without processes."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ def main() -> None:
     steering, bell = assemble(Settings.from_environment())
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     with bell.listen_as_host() as listener:
-        host = Host(steering, name, listener)
+        host = Host(steering, name)
         signal.signal(signal.SIGTERM, lambda *_: host.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         when_parent_dies(host.stop)
-        host.run()
+        host.run(listener)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,11 @@ class Host:
     Args:
         steering: The service's surroundings.
         name: Unique among all hosts that run.
-        listener: The ear for the doorbell.
     """
 
-    def __init__(self, steering: Steering, name: str, listener: Listener) -> None:
+    def __init__(self, steering: Steering, name: str) -> None:
         self._steering = steering
         self._name = name
-        self._listener = listener
         self._ownerships: dict[str, Ownership] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._stopping = threading.Event()
@@ -45,17 +43,16 @@ class Host:
         """Ask the loop to end; callable from a signal handler."""
         self._stopping.set()
 
-    def run(self) -> None:
-        """Work until `stop`; then leave all tasks to others."""
+    def run(self, listener: Listener) -> None:
+        """Work until `stop`, woken through *listener*; then leave all tasks to others."""
         renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
         renewer.start()
         _log.info("host %s is at work", self._name, extra={"action": "host_started"})
         next_look = 0.0
         while not self._stopping.is_set():
-            rang = self._listener.wait(max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND)))
+            rang = listener.wait(max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND)))
             if time.monotonic() >= next_look:
-                self._look_around()
-                rang |= set(self._ownerships)
+                self.look_around()
                 next_look = time.monotonic() + _LOOK_AROUND
             if rang - set(self._ownerships):
                 self._claim()
@@ -64,9 +61,12 @@ class Host:
         renewer.join()
         hosting.leave(self._steering, self._name)
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """One round without having been rung: duties, tasks without an owner, and all that this host owns."""
         hosting.do_duties(self._steering, self._name, every=timedelta(seconds=_LOOK_AROUND))
         self._claim()
+        for ownership in list(self._ownerships.values()):
+            self._advance(ownership)
 
     def _claim(self) -> None:
         for ownership in hosting.claim(self._steering, self._name):

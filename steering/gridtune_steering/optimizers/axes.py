@@ -3,7 +3,8 @@
 Libraries differ in what they can express; most get ordinals, steps and logarithmic integers wrong or not at all. So a
 parameter becomes one of three axes, and the transforms between values and axis coordinates live here, once:
 
-* `Real`: a real coordinate on ``[low, high]``; logarithmic parameters are real in their natural logarithm;
+* `Real`: a coordinate in the unit interval, linear or logarithmic in the value (floats, logarithmic numbers, very
+long grids);
 * `Index`: one of ``n`` places in a row, where neighbours are alike (stepped numbers, integers, ordinals);
 * `Choice`: one of ``n`` places without order (categoricals).
 
@@ -20,34 +21,34 @@ from gridtune_common.protocol import Value
 from gridtune_common.space import Categorical, Float, Int, Ordinal, Parameter
 
 
+#: Longer rows are as good as continuous, and some libraries make a table of an index.
+_LONGEST_INDEX = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A real coordinate on ``[low, high]`` for a float, or for a logarithmic integer or grid."""
+    """A coordinate in ``[0, 1]`` for a number: the same interval whatever the bounds, so no library overflows."""
 
     parameter: Float | Int
 
-    @property
-    def low(self) -> float:
-        """The lower end, in the coordinate's own units (natural logarithm if the parameter is logarithmic)."""
-        return math.log(self.parameter.low) if self.parameter.log else self.parameter.low
-
-    @property
-    def high(self) -> float:
-        """The upper end, like `low`."""
-        return math.log(self.parameter.high) if self.parameter.log else self.parameter.high
-
     def encode(self, value: Value) -> float:
         """The coordinate of a value of the parameter."""
-        number = float(_number(value))
-        return math.log(number) if self.parameter.log else number
+        low, high, number = self._scaled(self.parameter.low), self._scaled(self.parameter.high), _number(value)
+        # halved, since the difference of the bounds can be too large for a float
+        return (self._scaled(number) / 2 - low / 2) / (high / 2 - low / 2)
 
     def decode(self, coordinate: float) -> Value:
         """The nearest value of the parameter."""
-        number = math.exp(coordinate) if self.parameter.log else coordinate
+        low, high = self._scaled(self.parameter.low), self._scaled(self.parameter.high)
+        scaled = low * (1 - coordinate) + high * coordinate
+        number = math.exp(scaled) if self.parameter.log else scaled
         bounded = min(max(number, self.parameter.low), self.parameter.high)
         if isinstance(self.parameter, Float) and self.parameter.step is None:
-            return bounded
+            return float(bounded)
         return self.parameter.grid_value(self.parameter.grid_index(bounded))
+
+    def _scaled(self, number: float) -> float:
+        return math.log(number) if self.parameter.log else float(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +60,17 @@ class Index:
     @property
     def n(self) -> int:
         """How many places there are."""
-        return len(self.parameter.choices) if isinstance(self.parameter, Ordinal) else self.parameter.grid_size
+        return self.parameter.grid_size
 
     def encode(self, value: Value) -> int:
         """The place of a value, from 0."""
         if isinstance(self.parameter, Ordinal):
-            return _place(self.parameter.choices, value)
+            return self.parameter.grid_index(value)
         return self.parameter.grid_index(_number(value))
 
     def decode(self, coordinate: float) -> Value:
         """The value at the nearest place."""
-        place = min(max(round(coordinate), 0), self.n - 1)
-        return (
-            self.parameter.choices[place] if isinstance(self.parameter, Ordinal) else self.parameter.grid_value(place)
-        )
+        return self.parameter.grid_value(min(max(round(coordinate), 0), self.n - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +82,15 @@ class Choice:
     @property
     def n(self) -> int:
         """How many places there are."""
-        return len(self.parameter.choices)
+        return self.parameter.grid_size
 
     def encode(self, value: Value) -> int:
         """The place of a value, from 0."""
-        return _place(self.parameter.choices, value)
+        return self.parameter.grid_index(value)
 
     def decode(self, place: float) -> Value:
         """The value at a place."""
-        return self.parameter.choices[int(place)]
+        return self.parameter.grid_value(int(place))
 
 
 Axis = Real | Index | Choice
@@ -105,12 +103,9 @@ def axis_of(parameter: Parameter) -> Axis:
     if isinstance(parameter, Ordinal):
         return Index(parameter)
     is_continuous = isinstance(parameter, Float) and parameter.step is None
-    return Real(parameter) if is_continuous or parameter.log else Index(parameter)
-
-
-def _place(choices: tuple[Value, ...], value: Value) -> int:
-    # list.index would take True for 1: compare types as well
-    return next(i for i, choice in enumerate(choices) if type(choice) is type(value) and choice == value)
+    if is_continuous or parameter.log or parameter.grid_size > _LONGEST_INDEX:
+        return Real(parameter)
+    return Index(parameter)
 
 
 def _number(value: Value) -> float:

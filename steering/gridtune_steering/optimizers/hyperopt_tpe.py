@@ -82,7 +82,7 @@ class HyperoptTpe:
     def _distribution(self, name: str, axis: Axis) -> Any:
         hp = self._hyperopt.hp
         if isinstance(axis, Real):
-            return hp.uniform(name, axis.low, axis.high)
+            return hp.uniform(name, 0.0, 1.0)
         if isinstance(axis, Index):
             # half a place beyond both ends, or the ends would be drawn half as often as the others
             return hp.quniform(name, -0.5, axis.n - 0.5, 1)

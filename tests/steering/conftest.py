@@ -1,0 +1,20 @@
+"""A service without processes, and the few moves that most tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service_bench import Bench
+
+from gridtune_steering.testing import ManualClock, steering_in
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A service on a fresh database, a clock to turn by hand, and an operator to act as."""
+    clock = ManualClock()
+    steering = steering_in(tmp_path, clock, lease_seconds=60.0)
+    yield Bench(steering, clock)
+    steering.database.close()

@@ -1,0 +1,307 @@
+"""The HTTP API: credentials on every route, problems for every error, one definition for code and document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from openapi_spec_validator import validate
+from service_bench import Bench, document
+from werkzeug.test import TestResponse
+
+from gridtune_common import protocol
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import Scope
+from gridtune_steering.api.app import PREFIX, create_app
+from gridtune_steering.api.routing import ROUTES, Access, Route
+from gridtune_steering.doorbell import LocalBell, WaitingRoom
+from gridtune_steering.services import tokens
+from gridtune_steering.services.tokens import ensure_operator
+
+every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
+
+
+class Api:
+    """The application, called without a network."""
+
+    def __init__(self, client: FlaskClient, secret: str) -> None:
+        self.client = client
+        self.secret = secret
+
+    def call(self, method: str, path: str, body: Any = None, *, secret: str | None = None, **more: Any) -> TestResponse:
+        """Call as the operator, or as whoever holds *secret*; an empty one sends no token at all."""
+        token = self.secret if secret is None else secret
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
+        return self.client.open(PREFIX + path, method=method, data=data, headers=headers, **more)
+
+    def submit(self, **more: Any) -> str:
+        """Submit a task; returns its id."""
+        message = {"request_id": new_request_id(), "document": document(**more)}
+        task: str = self.call("POST", "/tasks", message).get_json()["summary"]["id"]
+        return task
+
+    def token(self, scope: str, **more: Any) -> str:
+        """Make a token; returns its secret."""
+        answer = self.call("POST", "/tokens", {"request_id": new_request_id(), "scope": scope, **more})
+        secret: str = answer.get_json()["secret"]
+        return secret
+
+
+@pytest.fixture
+def api(bench: Bench, tmp_path: Path) -> Iterator[Api]:
+    """The application on the bench's service."""
+    ensure_operator(bench.steering)
+    with LocalBell(tmp_path) as bell:
+        app = create_app(bench.steering, WaitingRoom(bell.listen_as_asker(), seats=2))
+        yield Api(app.test_client(), (tmp_path / "operator.token").read_text().strip())
+
+
+def concrete(entry: Route) -> str:
+    """A path of the route with its variables filled in."""
+    path = entry.path
+    for variable, value in {"<task>": "t", "<path:path>": "f", "<int:number>": "0", "<token>": "k"}.items():
+        path = path.replace(variable, value)
+    return path.replace("<evaluation>", "e")
+
+
+@every_route
+def test_routes_need_a_token_unless_marked_open(api: Api, entry: Route) -> None:
+    """No route was forgotten, whatever is added."""
+    answer = api.call(entry.method, concrete(entry), secret="")
+
+    if entry.access is Access.OPEN:
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 401
+        assert answer.mimetype == "application/problem+json"
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@every_route
+def test_unknown_tokens_open_nothing(api: Api, entry: Route) -> None:
+    """A made-up secret is as good as none."""
+    if entry.access is not Access.OPEN:
+        assert api.call(entry.method, concrete(entry), secret="gridtune_guess").status_code == 401
+
+
+@every_route
+def test_a_task_token_evaluates_and_nothing_else(api: Api, entry: Route) -> None:
+    """What travels to worker nodes opens only what an agent needs."""
+    secret = api.token("task", task=api.submit())
+
+    answer = api.call(entry.method, concrete(entry), secret=secret)
+
+    assert (answer.status_code == 403) == (entry.access is Access.USER)
+
+
+def test_only_three_routes_are_open() -> None:
+    """Opening a route is a decision, to be made here as well."""
+    assert {entry.name for entry in ROUTES if entry.access is Access.OPEN} == {"healthz", "readyz", "openapi"}
+
+
+def test_a_task_token_reaches_its_own_task_alone(api: Api) -> None:
+    """Another task does not exist for it."""
+    mine, other = api.submit(), api.submit()
+    secret = api.token("task", task=mine)
+    ask = {"request_id": new_request_id(), "worker": "w"}
+
+    assert api.call("POST", f"/tasks/{mine}/ask", ask, secret=secret).status_code == 204
+    assert api.call("POST", f"/tasks/{other}/ask", ask, secret=secret).status_code == 404
+
+
+def test_users_see_their_own_tasks(api: Api) -> None:
+    """Others' tasks are not found; operators see all."""
+    ann, bob = api.token("user", user="ann"), api.token("user", user="bob")
+    message = {"request_id": new_request_id(), "document": document()}
+    task = api.call("POST", "/tasks", message, secret=ann).get_json()["summary"]["id"]
+
+    assert api.call("GET", f"/tasks/{task}", secret=ann).status_code == 200
+    assert api.call("GET", f"/tasks/{task}", secret=bob).status_code == 404
+    assert api.call("GET", "/tasks", secret=bob).get_json()["items"] == []
+    assert [item["id"] for item in api.call("GET", "/tasks").get_json()["items"]] == [task]
+
+
+def test_users_make_no_tokens_for_others(api: Api) -> None:
+    """Nobody can promote themselves."""
+    ann = api.token("user", user="ann")
+
+    for more in ({"scope": "operator"}, {"scope": "user", "user": "bob"}):
+        message = {"request_id": new_request_id(), **more}
+        assert api.call("POST", "/tokens", message, secret=ann).status_code == 403
+
+
+def test_a_repeated_request_for_a_token_gives_the_same_secret(api: Api, bench: Bench) -> None:
+    """Idempotent, though the secret is stored nowhere."""
+    message = {"request_id": "r1", "scope": "user", "user": "ann"}
+
+    first, again = (api.call("POST", "/tokens", message).get_json() for _ in range(2))
+
+    assert first == again
+    database = (bench.steering.settings.data / "gridtune.db").read_bytes()
+    wal = (bench.steering.settings.data / "gridtune.db-wal").read_bytes()
+    assert first["secret"].encode() not in database + wal
+
+
+def test_revoked_and_expired_tokens_open_nothing(api: Api, bench: Bench) -> None:
+    """Both are told apart from unknown ones, so that their holder knows what to do."""
+    ann, bob = api.token("user", user="ann"), api.token("user", user="bob", lifetime_seconds=10)
+    listed = api.call("GET", "/tokens", secret=ann).get_json()["items"]
+    api.call("DELETE", f"/tokens/{listed[0]['id']}?request_id=r9")
+    bench.clock.advance(11)
+
+    revoked, expired = (api.call("GET", "/whoami", secret=secret) for secret in (ann, bob))
+
+    assert (revoked.status_code, revoked.get_json()["detail"]) == (401, "the token was revoked")
+    assert (expired.status_code, expired.get_json()["detail"][:17]) == (401, "the token expired")
+
+
+def test_the_operators_token_is_readable_by_its_owner_alone(api: Api, bench: Bench) -> None:
+    """Files with secrets have mode 0600."""
+    for name in ("operator.token", "service.key"):
+        assert (bench.steering.settings.data / name).stat().st_mode & 0o777 == 0o600
+    assert tokens.authenticate(bench.steering, api.secret).scope is Scope.OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("GET", "/nowhere", None, 404, ""),
+        ("PUT", "/tasks", None, 405, ""),
+        ("GET", "/tasks/nope", None, 404, "no task 'nope'"),
+        ("GET", "/tasks?limit=0", None, 422, "limit"),
+        ("GET", "/tasks?colour=red", None, 422, "unknown parameter"),
+        ("GET", "/tasks?after=%FF", None, 422, "no cursor"),
+        ("POST", "/tasks", b"{", 422, "JSON"),
+        ("POST", "/tasks", b"", 422, ""),
+        ("POST", "/tasks", {"request_id": "r"}, 422, "document"),
+        ("POST", "/tasks", {"request_id": "", "document": {}}, 422, "request_id"),
+        ("POST", "/tasks", b'{"request_id": "r", "document": {"a": NaN}}', 422, "finite"),
+        ("POST", "/tasks", {"request_id": "r\0", "document": {}}, 422, "NUL"),
+        ("POST", "/tasks", {"request_id": "r", "document": {"space": {}}}, 422, "space"),
+        ("POST", "/evaluations/e/heartbeat", {"epoch": 2**60}, 422, "exact"),
+        ("POST", "/evaluations/e/heartbeat", {"epoch": "1"}, 422, "epoch"),
+    ],
+)
+def test_bad_input_gets_a_problem_that_says_what_to_mend(
+    api: Api, method: str, path: str, body: Any, status: int, words: str
+) -> None:
+    """RFC 9457, with the place and the fix."""
+    answer = api.call(method, path, body)
+
+    problem = answer.get_json()
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
+    assert problem["status"] == status
+    assert words in json.dumps(problem)
+
+
+def test_a_task_document_is_refused_with_every_flaw(api: Api) -> None:
+    """All at once, each with its path."""
+    bad = document(algorithm="hyperopt/tep")
+    bad["space"]["width"]["low"] = 600
+
+    errors = api.call("POST", "/tasks", {"request_id": "r", "document": bad}).get_json()["errors"]
+
+    assert errors[0]["path"] == "space.width.low"
+    assert "600 is above high (512)" in errors[0]["message"]
+
+
+def test_bodies_have_a_limit(api: Api) -> None:
+    """Too much is refused before it is read."""
+    assert api.call("POST", "/tasks", b"x" * (33 * 2**20)).status_code == 413
+
+
+def test_submitting_again_gives_the_same_task(api: Api) -> None:
+    """A submission whose answer got lost makes no second task."""
+    message = {"request_id": "r1", "document": document()}
+
+    first, again = (api.call("POST", "/tasks", message).get_json() for _ in range(2))
+
+    assert first == again
+    assert len(api.call("GET", "/tasks").get_json()["items"]) == 1
+
+
+def test_pages_follow_each_other(api: Api) -> None:
+    """Every task once, newest first."""
+    submitted = [api.submit() for _ in range(5)]
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = api.call("GET", f"/tasks?limit=2{after}").get_json()
+        seen += [item["id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+
+    assert sorted(seen) == sorted(submitted)
+
+
+def test_a_deleted_task_is_gone_and_its_events_stay(api: Api, bench: Bench) -> None:
+    """Only ended tasks can be deleted; the audit log outlives them."""
+    task = api.submit()
+    assert api.call("DELETE", f"/tasks/{task}?request_id=r1").status_code == 409
+    api.call("PATCH", f"/tasks/{task}", {"request_id": "r2", "action": "cancel"})
+
+    assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
+    assert api.call("GET", f"/tasks/{task}").status_code == 404
+    with bench.steering.database.read() as connection:
+        kinds = connection.exec_driver_sql("SELECT kind FROM events WHERE task_id = ?", (task,)).scalars().all()
+    assert kinds[-1] == "task.deleted"
+
+
+def test_exports_hold_everything(api: Api, bench: Bench) -> None:
+    """JSON with all tables and the task file as submitted, CSV with a line a point, HTML to look at."""
+    message = {"request_id": "r", "document": document(points=2), "source": "name: bench  # as written\n"}
+    task = api.call("POST", "/tasks", message).get_json()["summary"]["id"]
+    for _ in range(2):
+        bench.tell(bench.lease(task))
+    bench.work()
+
+    exported = api.call("GET", f"/tasks/{task}/export").get_json()
+    lines = api.call("GET", f"/tasks/{task}/export?format=csv").text.splitlines()
+    page = api.call("GET", f"/tasks/{task}/export?format=html")
+
+    assert exported["task"]["source"] == "name: bench  # as written\n"
+    assert exported["task"]["seed"] == 7
+    assert set(exported["task"]["versions"]) == {"gridtune", "python"}
+    assert [len(exported[table]) for table in ("points", "evaluations", "reports")] == [2, 2, 0]
+    assert lines[0].startswith("number,state,value,attempts,worker")
+    assert len(lines) == 3
+    assert page.mimetype == "text/html"
+    assert "bench" in page.text
+
+
+def test_errors_of_ours_tell_no_details(api: Api, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash is a problem document without the traceback, which is for the log."""
+    monkeypatch.setattr(tokens, "listing", lambda *_: 1 / 0)
+
+    answer = api.call("GET", "/tokens")
+
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+
+
+def test_the_document_is_valid_openapi(api: Api) -> None:
+    """Checked by an independent validator."""
+    found = api.call("GET", "/openapi.json", secret="").get_json()
+
+    validate(found)
+    assert found["openapi"] == "3.1.0"
+
+
+def test_the_document_names_every_route(api: Api) -> None:
+    """What is served is described, and nothing else."""
+    found = api.call("GET", "/openapi.json", secret="").get_json()
+    described = {(method.upper(), path) for path, item in found["paths"].items() for method in item}
+
+    assert len(described) == len(ROUTES)
+    assert ("POST", "/api/v1/tasks/{task}/ask") in described
+
+
+def test_every_answer_names_the_protocol(api: Api) -> None:
+    """Clients see which version they talk to, also when they are refused."""
+    assert api.call("GET", "/tasks", secret="").headers[protocol.PROTOCOL_HEADER] == str(protocol.PROTOCOL_VERSION)

@@ -1,0 +1,152 @@
+"""The campaign: exact budgets, sequential search, stop rules, replay."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from service_bench import document, loss_of
+
+from gridtune_common.taskfile import Task, parse_task
+from gridtune_steering import optimizers
+from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, Suggest, Tick, Told
+
+
+def campaign_of(task: Task, seed: int = 7) -> Campaign:
+    """A fresh campaign."""
+    optimizer = optimizers.create(task.algorithm.name, task.space, n_objectives=1, options=task.algorithm.options)
+    return Campaign(objectives=task.objectives, stop=task.stop, seed=seed, optimizer=optimizer)
+
+
+def task_with(**stop: object) -> Task:
+    """A task with these stop rules."""
+    return parse_task({**document(), "stop": stop})
+
+
+@given(points=st.integers(1, 40), seed=st.integers(0, 2**32), credits_=st.lists(st.integers(0, 60), max_size=12))
+def test_no_credit_buys_more_than_the_budget(points: int, seed: int, credits_: list[int]) -> None:
+    """However many workers wait, exactly the budget of points is made, numbered without a gap."""
+    campaign = campaign_of(task_with(points=points), seed)
+
+    actions = [action for workers in [*credits_, points] for action in campaign.handle(Credit(workers))]
+
+    assert [action.number for action in actions if isinstance(action, Suggest)] == list(range(points))
+
+
+@given(seed=st.integers(0, 2**32), workers=st.integers(1, 8))
+def test_simulated_workers_finish_every_task(seed: int, workers: int) -> None:
+    """With any number of workers, in any order of results and failures, the task ends when its last point has."""
+    rng = random.Random(seed)
+    campaign = campaign_of(task_with(points=20), seed)
+    running: list[Suggest] = []
+    n_ended, finishes = 0, []
+
+    while not finishes:
+        wanted = workers - len(running)
+        running += [action for action in campaign.handle(Credit(wanted)) if isinstance(action, Suggest)]
+        point = running.pop(rng.randrange(len(running)))
+        n_ended += 1
+        loss = loss_of(dict(point.parameters))
+        result = Failed(point.number) if rng.random() < 0.2 else Told(point.number, {"loss": loss})
+        finishes = [action for action in campaign.handle(result) if isinstance(action, Finish)]
+
+    assert (n_ended, running) == (20, [])
+
+
+def test_a_suggestion_knows_how_much_it_was_informed_by() -> None:
+    """A point made after two results says so."""
+    campaign = campaign_of(task_with(points=5))
+    campaign.handle(Credit(2))
+    campaign.handle(Told(0, {"loss": 1.0}))
+    campaign.handle(Told(1, {"loss": 2.0}))
+
+    [suggestion] = campaign.handle(Credit(1))
+
+    assert isinstance(suggestion, Suggest)
+    assert suggestion.informed_by == 2
+
+
+def test_the_target_ends_the_task() -> None:
+    """A value at the target is good enough."""
+    campaign = campaign_of(task_with(target=0.5))
+    campaign.handle(Credit(2))
+
+    assert campaign.handle(Told(0, {"loss": 0.6})) == []
+    [finish] = campaign.handle(Told(1, {"loss": 0.5}))
+
+    assert finish == Finish("target reached: loss is 0.5")
+
+
+def test_a_target_is_from_below_when_maximising() -> None:
+    """When more is better, the target is reached from below."""
+    task = parse_task({**document(), "objective": {"metric": "loss", "goal": "maximize"}, "stop": {"target": 0.9}})
+    campaign = campaign_of(task)
+    campaign.handle(Credit(2))
+
+    assert campaign.handle(Told(0, {"loss": 0.8})) == []
+    assert campaign.handle(Told(1, {"loss": 0.95})) == [Finish("target reached: loss is 0.95")]
+
+
+def test_patience_counts_points_since_the_best() -> None:
+    """Failures and worse points use patience up, a better one restores it."""
+    campaign = campaign_of(task_with(patience=2))
+    campaign.handle(Credit(5))
+
+    for result in (Told(0, {"loss": 5.0}), Told(1, {"loss": 6.0}), Told(2, {"loss": 4.0}), Failed(3)):
+        assert campaign.handle(result) == []
+    assert campaign.handle(Told(4, {"loss": 4.0})) == [Finish("patience: no better loss in 2 points")]
+
+
+def test_wall_time_ends_the_task_once() -> None:
+    """The limit is reported when it is passed, and not again."""
+    campaign = campaign_of(task_with(wall_time="1m"))
+
+    assert campaign.handle(Tick(59.0)) == []
+    assert campaign.handle(Tick(60.0)) == [Finish("wall time of 60 s is over")]
+    assert campaign.handle(Tick(61.0)) == []
+    assert campaign.handle(Credit(1)) == []
+
+
+def test_an_extended_budget_lets_a_finished_campaign_go_on() -> None:
+    """After the last point, more budget means more points."""
+    campaign = campaign_of(task_with(points=1))
+    campaign.handle(Credit(1))
+    assert campaign.handle(Told(0, {"loss": 1.0})) == [Finish("all 1 points have ended")]
+
+    campaign.extend(2)
+
+    assert [action.number for action in campaign.handle(Credit(3)) if isinstance(action, Suggest)] == [1]
+
+
+@pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
+@pytest.mark.parametrize("cut", [1, 7, 25])
+def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(algorithm: str, cut: int) -> None:
+    """History alone decides what comes next, with results out of order and points still open."""
+    task = parse_task(document(points=40, algorithm=algorithm))
+    first = campaign_of(task)
+    rng = random.Random(cut)
+    points: list[Suggest] = []
+    results: list[Told | Failed] = []
+    running: list[Suggest] = []
+    for _ in range(cut):
+        new = [action for action in first.handle(Credit(3 - len(running))) if isinstance(action, Suggest)]
+        points += new
+        running += new
+        point = running.pop(rng.randrange(len(running)))
+        loss = loss_of(dict(point.parameters))
+        results.append(Failed(point.number) if rng.random() < 0.2 else Told(point.number, {"loss": loss}))
+        first.handle(results[-1])
+
+    second = campaign_of(task)
+    second.restore([(point.number, point.parameters) for point in points], results)
+
+    assert second.handle(Credit(4)) == first.handle(Credit(4))
+
+
+def test_another_seed_gives_other_points() -> None:
+    """The seed of the task decides."""
+    task = task_with(points=5)
+
+    assert campaign_of(task, 1).handle(Credit(5)) != campaign_of(task, 2).handle(Credit(5))

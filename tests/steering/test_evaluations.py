@@ -1,0 +1,350 @@
+"""The life of a point: leases, epochs, attempts, first result wins, request ids."""
+
+from __future__ import annotations
+
+import pytest
+from service_bench import OPERATOR, Bench
+
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import (
+    Advice,
+    Ask,
+    ChangeTask,
+    EvaluationState,
+    Heartbeat,
+    PointDetail,
+    PointState,
+    Report,
+    Reports,
+    TaskAction,
+    TaskState,
+    Tell,
+)
+from gridtune_steering.services import evaluations, records, tasks
+from gridtune_steering.services.errors import NotFound, RequestIdReused, TaskHasEnded, Unusable
+
+
+def detail(bench: Bench, task: str, number: int = 0) -> PointDetail:
+    """A point as its owner sees it."""
+    return records.point_detail(bench.steering, OPERATOR, task, number)
+
+
+def change(bench: Bench, task: str, action: TaskAction, points: int = 0) -> None:
+    """Pause, resume, cancel or extend."""
+    tasks.change(bench.steering, OPERATOR, task, ChangeTask(new_request_id(), action, points))
+
+
+def lose(bench: Bench) -> None:
+    """Let all leases expire, with the service awake, and let the host notice."""
+    for _ in range(25):
+        bench.clock.advance(3.0)
+        bench.work()
+
+
+def test_a_point_is_done_with_its_metrics(bench: Bench) -> None:
+    """The straight way: ask, report, tell."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    reports = Reports(lease.epoch, [Report(1, {"loss": 3.0}), Report(2, {"loss": 2.0})])
+
+    verdict = evaluations.report(bench.steering, OPERATOR, lease.evaluation, reports)
+    outcome = bench.tell(lease, 1.5)
+
+    assert (verdict.advice, outcome.accepted) == (Advice.CONTINUE, True)
+    found = detail(bench, task)
+    assert (found.point.state, found.point.value, found.point.metrics) == (PointState.DONE, 1.5, {"loss": 1.5})
+    assert [report.step for report in found.reports] == [1, 2]
+
+
+def test_a_lost_point_goes_to_the_next_worker_as_the_same_point(bench: Bench) -> None:
+    """Not a copy under a new number: the same one, one attempt older, ahead of new points."""
+    task = bench.submit()
+    first = bench.lease(task, "w1")
+    lose(bench)
+
+    second = bench.lease(task, "w2")
+
+    assert (second.point, second.attempt, second.epoch) == (first.point, 2, 2)
+    assert second.parameters == first.parameters
+    assert [e.state for e in detail(bench, task).evaluations] == [EvaluationState.LOST, EvaluationState.RUNNING]
+
+
+def test_heartbeats_keep_a_lease(bench: Bench) -> None:
+    """Who says that they are alive keeps the point."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    for _ in range(6):
+        bench.clock.advance(40.0)
+        bench.work()
+        verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+        assert verdict.advice is Advice.CONTINUE
+
+    assert detail(bench, task).point.attempts == 0
+
+
+def test_a_service_that_was_away_gives_agents_time_to_come_back(bench: Bench) -> None:
+    """After an outage longer than a lease, nobody is called lost before a whole lease has passed."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    bench.work()
+    bench.clock.advance(3600.0)
+
+    bench.new_host()
+    bench.work()
+    bench.clock.advance(30.0)
+    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+
+    assert verdict.advice is Advice.CONTINUE
+
+
+def test_a_zombies_reports_are_not_stored(bench: Bench) -> None:
+    """A worker that lost its lease cannot write into its successor's curve."""
+    task = bench.submit()
+    zombie = bench.lease(task, "w1")
+    lose(bench)
+    bench.lease(task, "w2")
+
+    late = Reports(zombie.epoch, [Report(1, {"loss": 9.0})])
+    verdict = evaluations.report(bench.steering, OPERATOR, zombie.evaluation, late)
+
+    assert verdict.advice is Advice.LOST
+    assert detail(bench, task).reports == []
+
+
+def test_the_first_result_wins_even_a_zombies(bench: Bench) -> None:
+    """A lost worker that finishes first is welcome; its rival is told to stop, and its result is not taken."""
+    task = bench.submit()
+    zombie = bench.lease(task, "w1")
+    lose(bench)
+    rival = bench.lease(task, "w2")
+
+    welcome = bench.tell(zombie, 1.0)
+    verdict = evaluations.heartbeat(bench.steering, OPERATOR, rival.evaluation, Heartbeat(rival.epoch))
+    late = bench.tell(rival, 2.0)
+
+    assert (welcome.accepted, verdict.advice, late.accepted) == (True, Advice.STOP, False)
+    assert detail(bench, task).point.value == 1.0
+
+
+def test_a_zombie_comes_too_late_after_its_successor(bench: Bench) -> None:
+    """The point keeps the result that was first."""
+    task = bench.submit()
+    zombie = bench.lease(task, "w1")
+    lose(bench)
+    bench.tell(bench.lease(task, "w2"), 2.0)
+
+    late = bench.tell(zombie, 1.0)
+
+    assert (late.accepted, late.reason) == (False, "the point is done")
+    assert detail(bench, task).point.value == 2.0
+
+
+def test_a_call_with_another_epoch_changes_nothing(bench: Bench) -> None:
+    """The epoch says whose call it is."""
+    task = bench.submit()
+    lease = bench.lease(task)
+
+    tell = Tell(new_request_id(), lease.epoch + 1, {"loss": 1.0})
+    outcome = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, tell)
+    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch + 1))
+
+    assert (outcome.accepted, verdict.advice) == (False, Advice.LOST)
+    assert detail(bench, task).point.state is PointState.RUNNING
+
+
+def test_failures_are_tried_again_until_attempts_are_used_up(bench: Bench) -> None:
+    """Three attempts by default, the same point each time; then it has failed for good."""
+    task = bench.submit(points=1)
+    attempts = []
+    for _ in range(3):
+        lease = bench.lease(task)
+        attempts.append((lease.point, lease.attempt))
+        bench.fail(lease)
+    bench.work()
+
+    assert attempts == [(0, 1), (0, 2), (0, 3)]
+    assert detail(bench, task).point.state is PointState.FAILED
+    assert tasks.get(bench.steering, OPERATOR, task).summary.state is TaskState.FINISHED
+
+
+def test_a_permanent_failure_is_not_tried_again(bench: Bench) -> None:
+    """What cannot help is not done."""
+    task = bench.submit()
+    bench.fail(bench.lease(task), permanent=True)
+
+    assert detail(bench, task).point.state is PointState.FAILED
+
+
+def test_releases_count_no_attempt(bench: Bench) -> None:
+    """Walltime is nobody's fault."""
+    task = bench.submit()
+    for _ in range(5):
+        bench.release(bench.lease(task))
+
+    assert bench.lease(task).attempt == 1
+    assert detail(bench, task).point.attempts == 0
+
+
+def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
+    """An ask whose answer got lost is repeated, and gets the same point."""
+    task = bench.submit()
+    message = Ask(new_request_id(), "w")
+    assert evaluations.ask(bench.steering, OPERATOR, task, message) is None
+    bench.work()
+
+    first = evaluations.ask(bench.steering, OPERATOR, task, message)
+    again = evaluations.ask(bench.steering, OPERATOR, task, message)
+
+    assert first is not None
+    assert again == first
+
+
+def test_a_tell_counts_once_for_a_request_id(bench: Bench) -> None:
+    """A tell whose answer got lost is repeated, and was accepted all the same."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    message = Tell(new_request_id(), lease.epoch, {"loss": 1.0})
+
+    first = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, message)
+    again = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, message)
+
+    assert (first.accepted, again) == (True, first)
+
+
+def test_a_request_id_belongs_to_one_request(bench: Bench) -> None:
+    """Reuse is a mistake of the client, and said so."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 1.0}))
+
+    with pytest.raises(RequestIdReused):
+        evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 2.0}))
+
+
+def test_answers_are_remembered_for_a_day(bench: Bench) -> None:
+    """The memory of request ids is bounded."""
+    task = bench.submit()
+    message = Ask("r1", "w")
+    evaluations.ask(bench.steering, OPERATOR, task, message)
+    bench.work()
+    first = evaluations.ask(bench.steering, OPERATOR, task, message)
+    bench.clock.advance(90_000.0)
+    bench.work()
+
+    assert first != evaluations.ask(bench.steering, OPERATOR, task, message)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"loss": None}, {"other": 1.0}], ids=["empty", "not finite", "another"])
+def test_a_result_without_its_objective_is_refused(bench: Bench, metrics: dict[str, float | None]) -> None:
+    """A result that no optimizer can use is not taken as one, and the point still runs."""
+    task = bench.submit()
+    lease = bench.lease(task)
+
+    with pytest.raises(Unusable, match="the result cannot be used"):
+        evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r", lease.epoch, metrics))
+    assert detail(bench, task).point.state is PointState.RUNNING
+
+
+def test_a_paused_task_hands_out_nothing_and_takes_results(bench: Bench) -> None:
+    """Running evaluations go on to their end; new ones wait for the resumption."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    bench.release(bench.lease(task, "w2"))
+    change(bench, task, TaskAction.PAUSE)
+
+    assert bench.ask(task, "w2") is None
+    assert bench.tell(lease).accepted
+    change(bench, task, TaskAction.RESUME)
+    assert bench.ask(task, "w2") is not None
+
+
+def test_a_cancelled_task_stops_its_workers(bench: Bench) -> None:
+    """Heartbeats say stop, asks say that it is over, results come too late."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    change(bench, task, TaskAction.CANCEL)
+
+    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+
+    assert (verdict.advice, verdict.reason) == (Advice.STOP, "cancelled by operator")
+    assert not bench.tell(lease).accepted
+    with pytest.raises(TaskHasEnded):
+        bench.ask(task)
+
+
+def test_a_finished_task_goes_on_when_extended(bench: Bench) -> None:
+    """More points are made, informed by all there were."""
+    task = bench.submit(points=2)
+    for _ in range(2):
+        bench.tell(bench.lease(task))
+    bench.work()
+    with pytest.raises(TaskHasEnded):
+        bench.ask(task)
+
+    change(bench, task, TaskAction.EXTEND, 1)
+    lease = bench.lease(task)
+
+    assert lease.point == 2
+    assert detail(bench, task, 2).point.informed_by == 2
+
+
+def test_points_that_ended_with_a_target_are_learnt_when_the_task_goes_on(bench: Bench) -> None:
+    """What was cancelled when the target was reached does not keep an extended task open for ever."""
+    task = bench.submit(stop={"points": 3, "target": 100.0})
+    first, _second = bench.lease(task, "w1"), bench.lease(task, "w2")
+    bench.tell(first, 1.0)
+    bench.work()
+    assert tasks.get(bench.steering, OPERATOR, task).summary.counts.cancelled == 1
+
+    change(bench, task, TaskAction.EXTEND, 1)
+    bench.work()
+
+    assert tasks.get(bench.steering, OPERATOR, task).summary.reason == "target reached: loss is 1"
+
+
+def test_a_worker_that_leaves_gets_no_point_made_for_it(bench: Bench) -> None:
+    """Points are made when they are wanted, so that they know as much as possible."""
+    task = bench.submit()
+    bench.tell(bench.lease(task), leaving=True)
+    bench.work()
+
+    assert tasks.get(bench.steering, OPERATOR, task).summary.counts.ready == 0
+
+
+def test_a_point_is_made_for_a_worker_that_told_before_it_asks(bench: Bench) -> None:
+    """The next point is ready when the worker comes for it."""
+    task = bench.submit()
+    bench.tell(bench.lease(task))
+    bench.work()
+
+    assert tasks.get(bench.steering, OPERATOR, task).summary.counts.ready == 1
+    assert bench.ask(task) is not None
+
+
+def test_every_state_is_explained_by_the_audit_log(bench: Bench) -> None:
+    """Who did what to a point, in order."""
+    task = bench.submit(points=1)
+    bench.release(bench.lease(task, "w1"))
+    bench.fail(bench.lease(task, "w1"))
+    bench.tell(bench.lease(task, "w2"))
+    bench.work()
+
+    page = records.event_page(bench.steering, OPERATOR, task, kind=None, after=None, limit=100)
+
+    assert [event.kind for event in page.items] == [
+        "task.submitted",
+        "point.suggested",
+        "evaluation.started",
+        "evaluation.released",
+        "evaluation.started",
+        "evaluation.failed",
+        "evaluation.started",
+        "point.done",
+        "task.finished",
+    ]
+
+
+def test_an_unknown_evaluation_is_not_found(bench: Bench) -> None:
+    """A made-up id is an error, not a crash."""
+    with pytest.raises(NotFound, match="no evaluation 'nope'"):
+        evaluations.heartbeat(bench.steering, OPERATOR, "nope", Heartbeat(1))

@@ -1,0 +1,94 @@
+"""The optimizer host: ownership, replay, broken optimizers."""
+
+from __future__ import annotations
+
+import pytest
+from service_bench import OPERATOR, Bench
+
+from gridtune_common.protocol import Parameters, TaskState
+from gridtune_steering import optimizers
+from gridtune_steering.optimizers.uniform import UniformRandom
+from gridtune_steering.services import hosting, tasks
+from gridtune_steering.services.hosting import OwnershipLost
+
+every_optimizer = pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
+
+
+def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None) -> list[Parameters]:
+    """Run a task with one worker; returns its points."""
+    task = bench.submit(points=30, algorithm=algorithm)
+    found = []
+    for number in range(30):
+        if rebuild_every is not None and number % rebuild_every == 0:
+            bench.new_host(f"h{number}")
+            bench.clock.advance(11.0)  # the predecessor's lease on the task has to run out
+        lease = bench.lease(task)
+        found.append(lease.parameters)
+        bench.tell(lease)
+    return found
+
+
+@every_optimizer
+def test_the_same_seed_gives_the_same_points(bench: Bench, algorithm: str) -> None:
+    """One worker, the same seed: the same search, point by point."""
+    assert run_alone(bench, algorithm) == run_alone(bench, algorithm)
+
+
+@every_optimizer
+def test_hosts_that_die_in_between_change_nothing(bench: Bench, algorithm: str) -> None:
+    """A campaign that is rebuilt from history every few points finds the points of one that never died."""
+    assert run_alone(bench, algorithm) == run_alone(bench, algorithm, rebuild_every=4)
+
+
+def test_a_host_that_lost_a_task_writes_nothing(bench: Bench) -> None:
+    """Whoever wakes up after their lease was taken is fenced off."""
+    task = bench.submit()
+    [old] = hosting.claim(bench.steering, "old")
+    bench.clock.advance(11.0)
+    [new] = hosting.claim(bench.steering, "new")
+
+    with pytest.raises(OwnershipLost):
+        hosting.write(bench.steering, old, learnt=[], actions=[])
+    hosting.write(bench.steering, new, learnt=[], actions=[])
+    assert (old.task, new.task) == (task, task)
+
+
+def test_a_live_hosts_tasks_are_left_alone(bench: Bench) -> None:
+    """A host that renews keeps its tasks."""
+    bench.submit()
+    hosting.claim(bench.steering, "first")
+    bench.clock.advance(8.0)
+    hosting.renew(bench.steering, "first")
+    bench.clock.advance(8.0)
+
+    assert hosting.claim(bench.steering, "second") == []
+
+
+def test_a_host_that_leaves_frees_its_tasks_at_once(bench: Bench) -> None:
+    """An orderly end costs nobody a wait."""
+    task = bench.submit()
+    hosting.claim(bench.steering, "first")
+    hosting.leave(bench.steering, "first")
+
+    assert [ownership.task for ownership in hosting.claim(bench.steering, "second")] == [task]
+
+
+def test_a_broken_optimizer_pauses_its_task_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner reads why; the host goes on with the rest."""
+
+    def raise_at_three(_self: UniformRandom, number: int, _seed: int) -> Parameters:
+        if number == 3:
+            raise ZeroDivisionError("a library's mistake")
+        return {}
+
+    monkeypatch.setattr(UniformRandom, "suggest", raise_at_three)
+    broken, fine = bench.submit(), bench.submit(algorithm="hyperopt/tpe")
+    for worker in range(6):
+        bench.ask(broken, f"w{worker}")
+        bench.ask(fine, f"w{worker}")
+    bench.work()
+
+    summary = tasks.get(bench.steering, OPERATOR, broken).summary
+    assert summary.state is TaskState.PAUSED
+    assert summary.reason == "the optimizer failed: ZeroDivisionError: a library's mistake"
+    assert tasks.get(bench.steering, OPERATOR, fine).summary.counts.ready == 6
