@@ -189,6 +189,10 @@ class Client:
 
     # --- identity and health
 
+    def health(self) -> protocol.Health:
+        """Whether the service can do its work; needs no token."""
+        return self._call("GET", "/readyz", protocol.Health)
+
     def whoami(self) -> protocol.Identity:
         """Who the caller is to the service."""
         return self._call("GET", "/whoami", protocol.Identity)

@@ -13,7 +13,7 @@ from gridtune_steering.settings import Settings
 class ManualClock:
     """Stands still until it is told to go on."""
 
-    def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:  # noqa: B008 - a constant
+    def __init__(self, now: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
         self.now = now
 
     def __call__(self) -> datetime:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_bench import Bench
 
 from gridtune_steering.testing import ManualClock, steering_in
+from service_bench import Bench
 
 
 @pytest.fixture

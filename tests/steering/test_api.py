@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
-from service_bench import Bench, document
 from werkzeug.test import TestResponse
 
 from gridtune_common import protocol
@@ -21,6 +20,7 @@ from gridtune_steering.api.routing import ROUTES, Access, Route
 from gridtune_steering.doorbell import LocalBell, WaitingRoom
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
+from service_bench import Bench, document
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
 

@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from service_bench import Bench
 
 from gridtune_steering.bookkeeping import events
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.bookkeeping.schema import metadata
+from service_bench import Bench
 
 
 def test_migrations_lead_to_the_tables_in_the_code(bench: Bench) -> None:

@@ -7,11 +7,11 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from service_bench import document, loss_of
 
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, Suggest, Tick, Told
+from service_bench import document, loss_of
 
 
 def campaign_of(task: Task, seed: int = 7) -> Campaign:

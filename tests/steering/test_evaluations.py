@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from service_bench import OPERATOR, Bench
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
@@ -22,6 +21,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.services import evaluations, records, tasks
 from gridtune_steering.services.errors import NotFound, RequestIdReused, TaskHasEnded, Unusable
+from service_bench import OPERATOR, Bench
 
 
 def detail(bench: Bench, task: str, number: int = 0) -> PointDetail:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from service_bench import OPERATOR, Bench
 
 from gridtune_common.protocol import Parameters, TaskState
 from gridtune_steering import optimizers
 from gridtune_steering.optimizers.uniform import UniformRandom
 from gridtune_steering.services import hosting, tasks
 from gridtune_steering.services.hosting import OwnershipLost
+from service_bench import OPERATOR, Bench
 
 every_optimizer = pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
 

@@ -8,13 +8,13 @@ from statistics import median
 
 import pytest
 from hypothesis import given, settings
-from service_bench import document, loss_of
-from strategies import spaces
 
 from gridtune_common.errors import InvalidDocument
 from gridtune_common.space import SearchSpace
 from gridtune_steering import optimizers
 from gridtune_steering.optimizers.port import Optimizer
+from service_bench import document, loss_of
+from strategies import spaces
 
 every_optimizer = pytest.mark.parametrize("name", list(optimizers.OPTIMIZERS))
 SPACE = SearchSpace.parse(document()["space"])

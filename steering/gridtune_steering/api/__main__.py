@@ -37,6 +37,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "workers": 1,
             "threads": self._settings.threads,
             "worker_connections": 4 * self._settings.threads,
+            "limit_request_line": 8190,
             "keepalive": 75,
             "timeout": 120,
             "graceful_timeout": _GRACE,

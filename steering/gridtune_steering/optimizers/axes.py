@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from gridtune_common.protocol import Value
 from gridtune_common.space import Categorical, Float, Int, Ordinal, Parameter
 
-
 #: Longer rows are as good as continuous, and some libraries make a table of an index.
 _LONGEST_INDEX = 1000
 

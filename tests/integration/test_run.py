@@ -1,0 +1,132 @@
+"""``gridtune run``: service, workers and bookkeeping as processes on this machine, from a task file to its results."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+GOOD = """echo '{"step": 1, "loss": {x}}' >> "$GRIDTUNE_DIR/reports.jsonl"; echo '{"loss": {x}}' > output.json"""
+SLOW = "sleep 60"
+BAD = "echo there is no data; exit 3"
+
+
+def write_task(folder: Path, command: str, points: int = 4) -> None:
+    """Write ``task.json``."""
+    document = {
+        "name": "parabola",
+        "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}},
+        "objective": {"metric": "loss", "goal": "minimize"},
+        "algorithm": {"name": "random", "seed": 1},
+        "payload": {"command": command, "grace": "1s"},
+        "retry": {"attempts": 1},
+        "stop": {"points": points},
+    }
+    (folder / "task.json").write_text(json.dumps(document))
+
+
+def command(*words: str) -> list[str]:
+    """The command line of gridtune."""
+    return [sys.executable, "-P", "-m", "gridtune_common", *words]
+
+
+def environment(folder: Path) -> Mapping[str, str]:
+    """An environment without settings of the person who runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRIDTUNE_")}
+    return {**kept, "HOME": str(folder), "TMPDIR": str(folder)}
+
+
+def gridtune(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run gridtune in *folder* to its end."""
+    return subprocess.run(
+        command(*words), cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def only(folder: Path) -> Path:
+    """The one thing in *folder*."""
+    (found,) = folder.iterdir()
+    return found
+
+
+def test_a_task_file_becomes_results(tmp_path: Path) -> None:
+    """Every point is done, the best is told, the files are written, and nothing stays behind."""
+    write_task(tmp_path, GOOD)
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
+
+    assert done.returncode == 0, done.stderr
+    folder = only(tmp_path / "gridtune-results")
+    rows = list(csv.DictReader((folder / "points.csv").read_text().splitlines()))
+    assert {path.name for path in folder.iterdir()} == {"points.csv", "task.json", "report.html"}
+    assert len(rows) == 4
+    assert "\nbest loss " in done.stdout
+    assert not (tmp_path / "gridtune-data" / "service.json").exists()
+
+
+def test_the_points_flag_overrides_the_file(tmp_path: Path) -> None:
+    """--points is how many points are made; --results is where the files go."""
+    write_task(tmp_path, GOOD)
+
+    done = gridtune(tmp_path, "run", "task.json", "--points", "1", "--results", "here", "--workers", "1")
+
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "here" / "points.csv").read_text().splitlines()) == 2
+
+
+def test_a_task_without_any_result_shows_what_was_printed(tmp_path: Path) -> None:
+    """With every point failed, the exit code is 1 and the first failure's output is shown."""
+    write_task(tmp_path, BAD, points=2)
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "1")
+
+    assert done.returncode == 1, done.stderr
+    assert "2 of 2 points failed; point 0: " in done.stdout
+    assert "the end of its output:\n  there is no data\n" in done.stdout
+
+
+def test_an_invalid_file_starts_nothing(tmp_path: Path) -> None:
+    """Flaws are found before any process is started."""
+    write_task(tmp_path, GOOD, points=0)
+
+    done = gridtune(tmp_path, "run", "task.json")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: task.json cannot be used:\n  - stop.points")
+    assert not (tmp_path / "gridtune-data").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_later(tmp_path: Path, number: signal.Signals) -> None:
+    """The task is paused, its running point is given back, and --resume finishes the same task."""
+    write_task(tmp_path, f"test -e go || {SLOW}; {GOOD}".replace("test -e go", f"test -e {tmp_path}/go"), points=2)
+    process = subprocess.Popen(
+        command("run", "task.json", "--workers", "1"),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        words = process.stderr.read()
+    (tmp_path / "go").touch()
+
+    resumed = gridtune(tmp_path, "run", "--resume", "task.json", "--workers", "1")
+
+    assert "parabola running: 0/2 done" in first
+    assert process.returncode == 130
+    assert words.splitlines()[-1] == "paused; go on with: gridtune run --resume task.json --workers 1"
+    assert resumed.returncode == 0, resumed.stderr
+    assert "2/2 done" in resumed.stdout
+    assert len(list((tmp_path / "gridtune-results").iterdir())) == 1
