@@ -110,10 +110,10 @@ class RealService:
         """Start an agent with a token for this task alone."""
         with self.client() as client:
             secret = client.create_token(CreateToken(new_request_id(), Scope.TASK, task=task)).secret
+        work = self.folder / f"work-{name}"
         with (self.folder / f"{name}.log").open("ab") as log:
             agent = subprocess.Popen(
-                [*GRIDTUNE, "agent", "--server", self.url, "--task", task]
-                + ["--work-dir", str(self.folder / f"work-{name}"), *flags],
+                [*GRIDTUNE, "agent", "--server", self.url, "--task", task, "--work-dir", str(work), *flags],
                 env={**os.environ, "GRIDTUNE_TOKEN": secret},
                 stdout=log,
                 stderr=log,

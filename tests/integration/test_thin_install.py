@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_service import RealService
-from service_bench import document
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import CreateToken, Scope
+from real_service import RealService
+from service_bench import document
 
 ROOT = Path(__file__).parents[2]
 TRAIN = "import gridtune; gridtune.result(loss=(gridtune.params()['x'] - 1) ** 2)\n"
@@ -48,7 +48,11 @@ def test_nothing_but_requests_comes_along(thin: Path) -> None:
 def test_the_wheel_holds_every_module(thin: Path) -> None:
     """A folder missing from the build would give a smaller wheel in silence."""
     run = subprocess.run(
-        [thin / "python", "-c", "import gridtune_common, pathlib; print(pathlib.Path(gridtune_common.__file__).parents[1])"],
+        [
+            thin / "python",
+            "-c",
+            "import gridtune_common, pathlib; print(pathlib.Path(gridtune_common.__file__).parents[1])",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -93,7 +97,9 @@ def test_a_missing_extra_names_the_line_that_cures_it(thin: Path, tmp_path: Path
     """One line, no traceback."""
     (tmp_path / "task.yaml").write_text("name: t\n")
 
-    run = subprocess.run([thin / "gridtune", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [thin / "gridtune", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
 
     assert run.returncode == 2
     assert "pip install 'gridtune[" in run.stderr

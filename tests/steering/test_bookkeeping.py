@@ -38,15 +38,15 @@ def test_migrating_again_changes_nothing(bench: Bench) -> None:
 def test_a_transaction_that_raises_has_no_effect(bench: Bench) -> None:
     """Half a change is no change."""
 
-    class Oops(Exception):
+    class MistakeError(Exception):
         pass
 
     def fail_halfway() -> None:
         with bench.steering.database.write() as connection:
             events.add(connection, at=bench.clock(), actor="me", kind="test", task="t")
-            raise Oops
+            raise MistakeError
 
-    with pytest.raises(Oops):
+    with pytest.raises(MistakeError):
         fail_halfway()
     with bench.steering.database.read() as connection:
         assert events.page(connection, "t", kind=None, after=0, limit=10) == []

@@ -41,7 +41,8 @@ def test_simulated_workers_finish_every_task(seed: int, workers: int) -> None:
     rng = random.Random(seed)
     campaign = campaign_of(task_with(points=20), seed)
     running: list[Suggest] = []
-    n_ended, finishes = 0, []
+    n_ended = 0
+    finishes: list[Finish] = []
 
     while not finishes:
         wanted = workers - len(running)

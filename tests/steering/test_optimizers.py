@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from gridtune_common.errors import InvalidDocument
+from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
 from gridtune_steering import optimizers
 from gridtune_steering.optimizers.port import Optimizer
@@ -25,14 +26,14 @@ def make(name: str, space: SearchSpace = SPACE) -> Optimizer:
     return optimizers.create(name, space, n_objectives=1, options={})
 
 
-def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[dict[str, object]]:
+def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
     """Suggest, pend and observe *n* points one after the other."""
     points = []
     for number in range(start, start + n):
         point = optimizer.suggest(number, 1000 + number)
         optimizer.pend(number, point)
         optimizer.observe(number, [loss_of(dict(point))])
-        points.append(dict(point))
+        points.append(point)
     return points
 
 
