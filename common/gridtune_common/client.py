@@ -165,7 +165,7 @@ class Client:
             raise
         if answer.status_code == 204:
             return NothingYet(_retry_after(answer) or 1.0)
-        return wire.decode(protocol.Lease, answer.json())
+        return _decoded(protocol.Lease, answer)
 
     def heartbeat(self, evaluation: str, message: protocol.Heartbeat) -> protocol.Verdict:
         """Renew a lease."""
@@ -214,7 +214,7 @@ class Client:
     def _call(
         self, method: str, path: str, kind: Type[T], *, body: Any = None, query: Optional[Mapping[str, Any]] = None
     ) -> T:
-        return wire.decode(kind, self._request(method, path, body=body, query=query).json())
+        return _decoded(kind, self._request(method, path, body=body, query=query))
 
     def _request(
         self,
@@ -263,6 +263,14 @@ def _retry_after(answer: requests.Response) -> Optional[float]:
         return float(answer.headers["Retry-After"])
     except (KeyError, ValueError):
         return None
+
+
+def _decoded(kind: Type[T], answer: requests.Response) -> T:
+    try:
+        data = answer.json()
+    except requests.JSONDecodeError as error:  # a proxy's or portal's own page, say
+        raise wire.WireError(f"{answer.url} did not answer in JSON; is that a gridtune service?") from error
+    return wire.decode(kind, data)
 
 
 def _checked(answer: requests.Response) -> requests.Response:

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings.from_environment(data=arguments.data)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.umask(0o077)  # the database and the logs are nobody else's
+    settings.data.mkdir(parents=True, exist_ok=True)
     with _alone_on(settings.data):
         _prepare(settings)
         with _listening(arguments.host, arguments.port) as listener:

@@ -1,8 +1,8 @@
 """Which parameters matter: permutation importance in a random forest.
 
-The forest (Breiman 2001) learns the rank of a point from its parameters, on some of the points; then each
-parameter is shuffled among the points held out, and its importance is the growth of the squared error
-(section 10 of the paper). Ranks, not values: one diverged training would outweigh everything else.
+The forest (Breiman 2001) learns the rank of a point from its parameters; then each parameter is shuffled among the
+points, and its importance is what the forest's predictions lose by that (section 10 of the paper). How far to trust it
+is told by the points that a tree did not learn from. Ranks, not values: one diverged training would outweigh all else.
 
 L. Breiman, Random Forests, Machine Learning 45 (2001) 5-32, https://doi.org/10.1023/A:1010933404324
 """
@@ -20,8 +20,7 @@ from .axes import Axis, axes, is_number
 #: With fewer done points than this, a forest finds patterns in noise.
 LEAST_POINTS = 10
 _MOST_POINTS = 600
-_TREES = 100
-_FOLDS = 4
+_TREES = 200
 _SHUFFLES = 10
 _INACTIVE = -1.0  # below every position: one split of a tree tells it from the active values
 
@@ -61,35 +60,20 @@ def study(document: Mapping[str, Any], points: Sequence[Point]) -> Study | None:
 def _study(space: Mapping[str, Any], done: Sequence[Point]) -> Study | None:
     import numpy as np
     from sklearn.ensemble import RandomForestRegressor
-    from sklearn.model_selection import KFold
+    from sklearn.inspection import permutation_importance
 
     columns = axes(space, (p.parameters for p in done))
     table = np.array([[_encoded(axis, p) for axis in columns] for p in done])
     values = np.array([p.value for p in done], dtype=float)
     ranks = (np.searchsorted(np.sort(values), values) / len(values)).astype(float)
-    shuffler = np.random.default_rng(0)
-    growth = np.zeros(len(columns))
-    error = 0.0
-
-    for learn, check in KFold(_FOLDS, shuffle=True, random_state=0).split(table):
-        forest = RandomForestRegressor(n_estimators=_TREES, random_state=0)
-        forest.fit(table[learn], ranks[learn])
-        held, truth = table[check], ranks[check]
-        untouched = float(((forest.predict(held) - truth) ** 2).sum())
-        error += untouched
-        for column in range(len(columns)):
-            shuffled = np.tile(held, (_SHUFFLES, 1))  # all shuffles in one call: a forest's calls are slow to start
-            for block in range(_SHUFFLES):
-                shuffler.shuffle(shuffled[block * len(held) : (block + 1) * len(held), column])
-            wrong = ((forest.predict(shuffled) - np.tile(truth, _SHUFFLES)) ** 2).sum() / _SHUFFLES
-            growth[column] += wrong - untouched
-
+    forest = RandomForestRegressor(n_estimators=_TREES, min_samples_leaf=2, oob_score=True, random_state=0)
+    forest.fit(table, ranks)
+    growth = permutation_importance(forest, table, ranks, n_repeats=_SHUFFLES, random_state=0).importances_mean
     growth = np.maximum(growth, 0.0)
     if growth.sum() <= 0:
         return None
     pairs = [(axis.name, float(share)) for axis, share in zip(columns, growth / growth.sum(), strict=True)]
-    variance = float(((ranks - ranks.mean()) ** 2).sum())
-    return Study(shares=sorted(pairs, key=lambda pair: -pair[1]), explained=max(0.0, 1.0 - error / variance))
+    return Study(shares=sorted(pairs, key=lambda pair: -pair[1]), explained=max(0.0, float(forest.oob_score_)))
 
 
 def _encoded(axis: Axis, point: Point) -> float:

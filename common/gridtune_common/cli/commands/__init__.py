@@ -1,0 +1,49 @@
+"""The commands, by name: which module does it, and one line of help. Modules are loaded on use."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A row of the table of commands.
+
+    Attributes:
+        group: The heading in ``gridtune --help``.
+        module: Has ``add_arguments(parser)``, ``run(arguments) -> int`` and a docstring, which is the long
+        help. help: One line. extra: What to install when the module cannot be imported; None for what is
+        always there.
+    """
+
+    group: str
+    module: str
+    help: str
+    extra: str | None = None
+
+
+GROUPS = ("start", "look", "change", "operate")
+
+_HERE = "gridtune_common.cli.commands"
+
+COMMANDS = {
+    "run": Command("start", f"{_HERE}.run", "tune on this machine: service, workers and live view in one"),
+    "submit": Command("start", f"{_HERE}.submit", "give a task file to the service"),
+    "validate": Command("start", f"{_HERE}.validate", "check a task file"),
+    "schema": Command("start", f"{_HERE}.schema", "print the JSON Schema of task files"),
+    "tasks": Command("look", f"{_HERE}.tasks", "list tasks, newest first"),
+    "show": Command("look", f"{_HERE}.show", "show a task"),
+    "watch": Command("look", f"{_HERE}.watch", "follow a task until it ends"),
+    "best": Command("look", f"{_HERE}.best", "show a task's best point"),
+    "points": Command("look", f"{_HERE}.points", "list a task's points, or show one"),
+    "events": Command("look", f"{_HERE}.events", "print a task's audit log"),
+    "export": Command("look", f"{_HERE}.export", "save a task as JSON, CSV or an HTML report"),
+    "pause": Command("change", f"{_HERE}.pause", "hand out no more points for now"),
+    "resume": Command("change", f"{_HERE}.resume", "hand out points again"),
+    "cancel": Command("change", f"{_HERE}.cancel", "end a task"),
+    "extend": Command("change", f"{_HERE}.extend", "grant a task more points"),
+    "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
+    "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
+    "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
+    "token": Command("operate", f"{_HERE}.token", "create, list and revoke tokens"),
+    "whoami": Command("operate", f"{_HERE}.whoami", "tell who the service takes you for"),
+}

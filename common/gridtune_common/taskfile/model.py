@@ -1,0 +1,528 @@
+"""A task, as values that are valid from birth and write themselves as a canonical document.
+
+``to_json`` writes every default out and leaves out what is absent; reading the result gives an equal value.
+Durations are kept in seconds and written as such (``300s``), sizes in bytes with the largest unit that
+divides them (``4GiB``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any, Final, Optional
+
+from gridtune_common.errors import Flaw
+from gridtune_common.space import SearchSpace
+from gridtune_common.space.parameters import check_name
+from gridtune_common.space.reading import (
+    LARGEST_WHOLE,
+    Checked,
+    check_json,
+    check_number,
+    check_text,
+    check_whole,
+    closest,
+    copy_json,
+    did_you_mean,
+    join,
+    show,
+)
+from gridtune_common.taskfile.command import placeholders
+
+GOALS: Final = ("minimize", "maximize")
+SCHEDULERS: Final = ("none",)
+#: What the agent itself puts into the working directory, besides the result file.
+INPUT_FILE: Final = "input.json"
+
+MAX_NAME_LENGTH: Final = 100
+MAX_SEED: Final = 2**32 - 1
+MAX_POINTS: Final = 10**9
+MAX_ATTEMPTS: Final = 100
+MAX_SECONDS: Final = 36_500 * 86_400.0
+
+TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+ALGORITHM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
+VARIABLE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+RESERVED_PREFIX: Final = "GRIDTUNE_"
+
+_SIZES: Final = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
+
+@dataclass(frozen=True)
+class Objective(Checked):
+    """A metric to minimise or maximise."""
+
+    metric: str
+    goal: str = "minimize"
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether the value *a* is strictly better than *b*."""
+        return a < b if self.goal == "minimize" else a > b
+
+    def to_json(self) -> dict[str, Any]:
+        """The objective as a task file writes it."""
+        return {"metric": self.metric, "goal": self.goal}
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from check_metric("metric", self.metric)
+        yield from _check_known("goal", self.goal, GOALS)
+
+
+@dataclass(frozen=True)
+class Algorithm(Checked):
+    """How points are proposed.
+
+    Attributes:
+        seed: Where all randomness begins; None to have one drawn.
+        options: The algorithm's own settings; checked by whoever knows the algorithm.
+    """
+
+    name: str = "hyperopt/tpe"
+    seed: Optional[int] = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The algorithm as a task file writes it."""
+        return _present(name=self.name, seed=self.seed, options=copy_json(self.options))
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from _check_pattern("name", self.name, ALGORITHM_NAME, "hyperopt/tpe")
+        if self.seed is not None:
+            yield from check_whole("seed", self.seed, 0, MAX_SEED)
+        yield from _check_object("options", self.options, "{gamma: 0.25}")
+
+    def _settle(self) -> None:
+        self._set("options", copy_json(self.options))
+
+
+@dataclass(frozen=True)
+class Scheduler(Checked):
+    """Who decides how far each point is trained; ``none`` trains every point to its end."""
+
+    name: str = "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """The scheduler as a task file writes it."""
+        return {"name": self.name}
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from _check_known("name", self.name, SCHEDULERS)
+
+
+@dataclass(frozen=True)
+class ResultRule(Checked):
+    """Where the metrics of a finished training are found.
+
+    Attributes:
+        file: A JSON file in the working directory.
+        stdout: For metrics that are printed, a regular expression whose one group is the number.
+    """
+
+    file: str = "output.json"
+    stdout: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as a task file writes it."""
+        return {"file": self.file, "stdout": dict(self.stdout)}
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from _check_path("file", self.file)
+        if self.file == INPUT_FILE:
+            yield Flaw("file", f"{INPUT_FILE} holds the point's values; write another name, such as output.json")
+        if not isinstance(self.stdout, Mapping):
+            example = "{val_loss: 'val_loss=(\\S+)'}"
+            yield Flaw("stdout", f"{show(self.stdout)} is no mapping of metrics to patterns; write {example}")
+            return
+        for metric, pattern in self.stdout.items():
+            path = join("stdout", str(metric))
+            yield from check_metric(path, metric)
+            yield from _check_expression(path, pattern)
+
+    def _settle(self) -> None:
+        self._set("file", _clean_path(self.file))
+        self._set("stdout", dict(self.stdout))
+
+
+@dataclass(frozen=True)
+class Checkpoint(Checked):
+    """What to save of an unfinished training.
+
+    Attributes:
+        paths: Files and folders below the working directory; ``*`` and ``?`` match names.
+        interval_seconds: The time between two checkpoints.
+    """
+
+    paths: tuple[str, ...]
+    interval_seconds: float = 300.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as a task file writes it."""
+        return {"paths": list(self.paths), "interval": write_seconds(self.interval_seconds)}
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from _check_paths("paths", self.paths, "[model.pt]")
+        if isinstance(self.paths, (list, tuple)) and not self.paths:
+            yield Flaw("paths", "is empty; name what to save, such as [model.pt]")
+        yield from _check_duration("interval", self.interval_seconds)
+
+    def _settle(self) -> None:
+        self._set("paths", tuple(_clean_path(path) for path in self.paths))
+        self._set("interval_seconds", float(self.interval_seconds))
+
+
+@dataclass(frozen=True)
+class Payload(Checked):
+    """What evaluates a point.
+
+    Attributes:
+        command: What ``/bin/sh`` runs, with ``{name}`` where values go.
+        image: The container image to run it in; None to run it on the host.
+        files: What travels with the task, relative to the task file's folder.
+        environment: Variables for the command.
+        timeout_seconds: The longest that an evaluation may take; None for no limit.
+        grace_seconds: The time between SIGTERM and SIGKILL.
+    """
+
+    command: str
+    image: Optional[str] = None
+    files: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    result: ResultRule = field(default_factory=ResultRule)
+    checkpoint: Optional[Checkpoint] = None
+    timeout_seconds: Optional[float] = None
+    grace_seconds: float = 30.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The payload as a task file writes it."""
+        return _present(
+            command=self.command,
+            image=self.image,
+            files=list(self.files),
+            environment=dict(self.environment),
+            result=self.result.to_json(),
+            checkpoint=self.checkpoint and self.checkpoint.to_json(),
+            timeout=None if self.timeout_seconds is None else write_seconds(self.timeout_seconds),
+            grace=write_seconds(self.grace_seconds),
+        )
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from check_text("command", self.command, "python train.py")
+        if self.image is not None:
+            yield from _check_pattern("image", self.image, r"\S+", "python:3.12-slim")
+        yield from _check_paths("files", self.files, "[train.py]")
+        yield from _check_environment("environment", self.environment)
+        if self.timeout_seconds is not None:
+            yield from _check_duration("timeout", self.timeout_seconds)
+        yield from _check_duration("grace", self.grace_seconds)
+
+    def _settle(self) -> None:
+        self._set("files", tuple(_clean_path(path) for path in self.files))
+        self._set("environment", dict(self.environment))
+        self._set("grace_seconds", float(self.grace_seconds))
+        if self.timeout_seconds is not None:
+            self._set("timeout_seconds", float(self.timeout_seconds))
+
+
+@dataclass(frozen=True)
+class Resources(Checked):
+    """What one evaluation needs of its worker; memory in bytes, None for no wish."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory_bytes: Optional[int] = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The resources as a task file writes them."""
+        memory = None if self.memory_bytes is None else write_bytes(self.memory_bytes)
+        return _present(cpus=self.cpus, gpus=self.gpus, memory=memory)
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from check_whole("cpus", self.cpus, 1, 10**6)
+        yield from check_whole("gpus", self.gpus, 0, 10**6)
+        if self.memory_bytes is not None:
+            yield from check_whole("memory", self.memory_bytes, 1, LARGEST_WHOLE)
+
+
+@dataclass(frozen=True)
+class StopRules(Checked):
+    """When a task has come to its end: as soon as one of these, of which there is at least one, is met.
+
+    Attributes:
+        points: So many points are done, failed or stopped.
+        target: The first objective is this good or better.
+        wall_time_seconds: So long after submission.
+        patience: So many points in a row were no better than the best before them.
+    """
+
+    points: Optional[int] = None
+    target: Optional[float] = None
+    wall_time_seconds: Optional[float] = None
+    patience: Optional[int] = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The rules as a task file writes them."""
+        return _present(
+            points=self.points,
+            target=self.target,
+            wall_time=None if self.wall_time_seconds is None else write_seconds(self.wall_time_seconds),
+            patience=self.patience,
+        )
+
+    def _flaws(self) -> Iterator[Flaw]:
+        if self.points is None and self.target is None:
+            if self.wall_time_seconds is None and self.patience is None:
+                names = "points, target, wall_time or patience"
+                yield Flaw("", f"names no end of the task; give {names}, such as stop: {{points: 60}}")
+        if self.points is not None:
+            yield from check_whole("points", self.points, 1, MAX_POINTS)
+        if self.target is not None:
+            yield from check_number("target", self.target)
+        if self.wall_time_seconds is not None:
+            yield from _check_duration("wall_time", self.wall_time_seconds)
+        if self.patience is not None:
+            yield from check_whole("patience", self.patience, 1, MAX_POINTS)
+
+    def _settle(self) -> None:
+        for name in ("target", "wall_time_seconds"):
+            if getattr(self, name) is not None:
+                self._set(name, float(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Retry(Checked):
+    """How often a point is tried before it counts as failed."""
+
+    attempts: int = 3
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as a task file writes it."""
+        return {"attempts": self.attempts}
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from check_whole("attempts", self.attempts, 1, MAX_ATTEMPTS)
+
+
+@dataclass(frozen=True)
+class Task(Checked):
+    """One campaign: what to search, how, for what, and until when.
+
+    Attributes:
+        payload: None if a program that asks for points itself evaluates them.
+        constants: JSON values that every point has besides its parameters.
+    """
+
+    name: str
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    stop: StopRules
+    algorithm: Algorithm = field(default_factory=Algorithm)
+    payload: Optional[Payload] = None
+    constants: dict[str, Any] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+    retry: Retry = field(default_factory=Retry)
+    scheduler: Scheduler = field(default_factory=Scheduler)
+
+    def to_json(self) -> dict[str, Any]:
+        """The canonical task document, every default written out."""
+        objectives = [objective.to_json() for objective in self.objectives]
+        return _present(
+            name=self.name,
+            space=self.space.to_json(),
+            constants=copy_json(self.constants),
+            objective=objectives[0] if len(objectives) == 1 else objectives,
+            algorithm=self.algorithm.to_json(),
+            scheduler=self.scheduler.to_json(),
+            payload=self.payload and self.payload.to_json(),
+            resources=self.resources.to_json(),
+            stop=self.stop.to_json(),
+            retry=self.retry.to_json(),
+        )
+
+    def _flaws(self) -> Iterator[Flaw]:
+        yield from check_task_name("name", self.name)
+        if not self.objectives:
+            yield Flaw("objective", "is empty; write what to optimise, such as {metric: loss, goal: minimize}")
+        yield from check_distinct(self.objectives)
+        yield from check_constants("constants", self.constants)
+        if isinstance(self.constants, Mapping):
+            command = self.payload.command if self.payload else ""
+            yield from check_names(self.space.names, self.constants, command)
+
+    def _settle(self) -> None:
+        self._set("objectives", tuple(self.objectives))
+        self._set("constants", copy_json(self.constants))
+
+
+# --- checks between sections --------------------------------------------------------------------------------
+
+
+def check_names(parameters: Collection[str], constants: Collection[str], command: str) -> Iterator[Flaw]:
+    """A name is a parameter or a constant, not both; and the command names one of these."""
+    for name in constants:
+        if name in parameters:
+            yield Flaw(join("constants", name), "is also a parameter of the space; remove one of the two")
+    names = [*parameters, *constants]
+    for name in sorted(placeholders(command).difference(names)):
+        guess = closest(name, names)
+        fix = f"did you mean {{{guess}}}?" if guess else f"known are {', '.join(map(str, names))}"
+        literal = f"write {{{{{name}}}}} for the text itself"
+        yield Flaw("payload.command", f"{{{name}}} is no parameter or constant; {fix} ({literal})")
+
+
+def check_distinct(objectives: tuple[Objective, ...]) -> Iterator[Flaw]:
+    """Each objective has a metric of its own."""
+    metrics = [objective.metric for objective in objectives]
+    for index, metric in enumerate(metrics):
+        if metric in metrics[:index]:
+            path = f"objective[{index}].metric"
+            yield Flaw(path, f"{show(metric)} is also objective[{metrics.index(metric)}]; keep one of the two")
+
+
+# --- checks of single values --------------------------------------------------------------------------------
+
+
+def check_task_name(path: str, name: Any) -> Iterator[Flaw]:
+    """A name that is also good as a file name is expected."""
+    yield from _check_pattern(path, name, TASK_NAME, "digits-mlp")
+
+
+def check_constants(path: str, constants: Any) -> Iterator[Flaw]:
+    """An object of finite JSON values under names that can be variables is expected."""
+    if not isinstance(constants, Mapping):
+        yield Flaw(path, f"{show(constants)} is no mapping of names to values; write one, such as {{epochs: 30}}")
+        return
+    for name, value in constants.items():
+        below = join(path, str(name))
+        yield from (Flaw(below, flaw.message) for flaw in check_name(name))
+        yield from check_json(below, value)
+
+
+def check_metric(path: str, metric: Any) -> Iterator[Flaw]:
+    """The name of a metric is expected: printable, without blanks around it."""
+    if not isinstance(metric, str) or not metric:
+        yield Flaw(path, f"{show(metric)} is no name of a metric; write one, such as val_loss")
+    elif metric != metric.strip() or not metric.isprintable():
+        yield Flaw(path, f"{show(metric)} has blanks around it or characters that do not print; remove them")
+    elif len(metric) > MAX_NAME_LENGTH:
+        yield Flaw(path, f"has {len(metric)} characters; the most is {MAX_NAME_LENGTH}")
+
+
+def _check_known(path: str, value: Any, known: tuple[str, ...]) -> Iterator[Flaw]:
+    if value not in known:
+        yield Flaw(path, f"{show(value)} is not known; {did_you_mean(value, known)}")
+
+
+def _check_pattern(path: str, value: Any, pattern: str, example: str) -> Iterator[Flaw]:
+    if not isinstance(value, str):
+        yield Flaw(path, f"{show(value)} is no text; write one, such as {example}")
+    elif not re.fullmatch(pattern, value, re.ASCII):
+        yield Flaw(path, f"{show(value)} cannot be used; write it like {example}")
+    elif path == "name" and len(value) > MAX_NAME_LENGTH:
+        yield Flaw(path, f"has {len(value)} characters; the most is {MAX_NAME_LENGTH}")
+
+
+def _check_object(path: str, value: Any, example: str) -> Iterator[Flaw]:
+    if isinstance(value, Mapping):
+        yield from check_json(path, value)
+    else:
+        yield Flaw(path, f"{show(value)} is no mapping; write one, such as {example}")
+
+
+def _check_duration(path: str, value: Any) -> Iterator[Flaw]:
+    flaws = list(check_number(path, value))
+    yield from flaws
+    if not flaws and value <= 0:
+        yield Flaw(path, f"{value} is not above zero; write a duration, such as 5m")
+    elif not flaws and value > MAX_SECONDS:
+        yield Flaw(path, "is longer than a hundred years; make it shorter, or leave it out for no limit")
+
+
+def _check_paths(path: str, paths: Any, example: str) -> Iterator[Flaw]:
+    if not isinstance(paths, (list, tuple)):
+        yield Flaw(path, f"{show(paths)} is no list; write one, such as {example}")
+        return
+    seen: list[str] = []
+    for index, name in enumerate(paths):
+        below = join(path, f"[{index}]")
+        flaws = list(_check_path(below, name))
+        yield from flaws
+        if not flaws and _clean_path(name) in seen:
+            yield Flaw(below, f"{name} is written twice; keep one")
+        seen.append("" if flaws else _clean_path(name))
+
+
+def _check_path(path: str, value: Any) -> Iterator[Flaw]:
+    flaws = list(check_text(path, value, "train.py"))
+    yield from flaws
+    if flaws:
+        return
+    if "\\" in value:
+        yield Flaw(path, f"{value} has a backslash; write / between folders")
+    elif value.startswith("/"):
+        yield Flaw(path, f"{value} is absolute; write it relative, such as train.py")
+    elif ".." in PurePosixPath(value).parts:
+        yield Flaw(path, f"{value} leads out of the folder; write it without ..")
+
+
+def _clean_path(path: str) -> str:
+    return str(PurePosixPath(path))
+
+
+def _check_environment(path: str, environment: Any) -> Iterator[Flaw]:
+    if not isinstance(environment, Mapping):
+        yield Flaw(path, f"{show(environment)} is no mapping; write one, such as {{OMP_NUM_THREADS: 1}}")
+        return
+    for name, value in environment.items():
+        below = join(path, str(name))
+        yield from _check_pattern(below, name, VARIABLE_NAME, "OMP_NUM_THREADS")
+        if str(name).startswith(RESERVED_PREFIX):
+            yield Flaw(below, f"names that begin with {RESERVED_PREFIX} are the agent's own; choose another")
+        if not isinstance(value, str):
+            yield Flaw(below, f"{show(value)} is no text; put it in quotes")
+        elif "\0" in value:
+            yield Flaw(below, "contains a zero byte; remove it")
+
+
+def _check_expression(path: str, pattern: Any) -> Iterator[Flaw]:
+    if not isinstance(pattern, str):
+        yield Flaw(path, f"{show(pattern)} is no text; write a pattern, such as 'val_loss=(\\S+)'")
+        return
+    try:
+        n_groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        yield Flaw(path, f"{show(pattern)} is no regular expression: {error}; correct it")
+        return
+    if n_groups != 1:
+        fix = "put one pair of parentheses around the number, and write (?:…) for others"
+        yield Flaw(path, f"{show(pattern)} has {n_groups} groups; {fix}")
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def write_seconds(duration: float) -> str:
+    """Write a duration so that it reads back the same.
+
+    >>> write_seconds(300.0), write_seconds(0.25)
+    ('300s', '0.25s')
+    """
+    whole = math.floor(duration) == duration
+    return f"{int(duration)}s" if whole else f"{Decimal(repr(duration)):f}s"
+
+
+def write_bytes(size: int) -> str:
+    """Write a size so that it reads back the same.
+
+    >>> write_bytes(4 * 2**30), write_bytes(1000)
+    ('4GiB', '1000B')
+    """
+    unit, scale = next(((unit, scale) for unit, scale in _SIZES if size % scale == 0), ("B", 1))
+    return f"{size // scale}{unit}"
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}

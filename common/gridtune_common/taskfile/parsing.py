@@ -1,0 +1,281 @@
+"""Reads a task from a document, and finds everything that is wrong with it.
+
+A key with the value null counts as left out. ``algorithm: random`` and ``scheduler: none`` are short for
+objects with that name alone; a ``command`` may be a list of arguments, which the program will see as they
+are; numbers in the ``environment`` become text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Optional, TypeVar, Union, cast
+
+from gridtune_common import units
+from gridtune_common.errors import InvalidDocument
+from gridtune_common.space import SearchSpace
+from gridtune_common.space.reading import Flaws, is_number, join, read_mapping, show
+from gridtune_common.taskfile.command import as_text, join_arguments
+from gridtune_common.taskfile.model import (
+    SCHEDULERS,
+    Algorithm,
+    Checkpoint,
+    Objective,
+    Payload,
+    Resources,
+    ResultRule,
+    Retry,
+    Scheduler,
+    StopRules,
+    Task,
+    check_constants,
+    check_distinct,
+    check_names,
+    check_task_name,
+)
+
+T = TypeVar("T")
+
+#: The known keys of each section; the empty path is the document itself.
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "": (
+        "name",
+        "space",
+        "constants",
+        "objective",
+        "algorithm",
+        "scheduler",
+        "payload",
+        "resources",
+        "stop",
+        "retry",
+    ),
+    "objective": ("metric", "goal"),
+    "algorithm": ("name", "seed", "options"),
+    "scheduler": ("name",),
+    "payload": ("command", "image", "files", "environment", "result", "checkpoint", "timeout", "grace"),
+    "payload.result": ("file", "stdout"),
+    "payload.checkpoint": ("paths", "interval"),
+    "resources": ("cpus", "gpus", "memory"),
+    "stop": ("points", "target", "wall_time", "patience"),
+    "retry": ("attempts",),
+}
+
+#: The keys that a section cannot do without, each with an example.
+REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {
+        "space": "{width: {type: int, low: 16, high: 512}}",
+        "objective": "{metric: val_loss, goal: minimize}",
+        "stop": "{points: 60}",
+    },
+    "objective": {"metric": "val_loss"},
+    "payload": {"command": "python train.py"},
+    "payload.checkpoint": {"paths": "[model.pt]"},
+}
+
+#: What other programs call things, and what to write here.
+_HINTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {
+        "parameters": "write space",
+        "search_space": "write space",
+        "metric": "write objective: {metric: …}",
+        "command": "write payload: {command: …}",
+        "optimizer": "write algorithm",
+    },
+    "objective": {"name": "write metric", "direction": "write goal", "mode": "write goal"},
+    "algorithm": {"random_state": "write seed", "params": "write options", "parameters": "write options"},
+    "payload": {"env": "write environment", "cmd": "write command"},
+    "resources": {"mem": "write memory", "ram": "write memory", "cores": "write cpus"},
+    "stop": {"trials": "write points", "n_trials": "write points", "max_trials": "write points"},
+}
+
+#: Quantities are written with their unit, and named for it where they are kept.
+_QUANTITIES: Final[Mapping[str, tuple[str, Callable[[str], Union[int, float]], str]]] = {
+    "interval": ("interval_seconds", units.seconds, "s"),
+    "timeout": ("timeout_seconds", units.seconds, "s"),
+    "grace": ("grace_seconds", units.seconds, "s"),
+    "wall_time": ("wall_time_seconds", units.seconds, "s"),
+    "memory": ("memory_bytes", units.n_bytes, "GiB"),
+}
+_MAX_QUANTITY_LENGTH: Final = 400  # to read longer ones would take long, and they mean nothing
+_STAND_IN: Final = 1.0  # for a quantity that cannot be read, so that the rest of its section can be checked
+
+
+def parse_task(document: Any, default_name: str = "task") -> Task:
+    """Read a task.
+
+    Args:
+        document: The task file's content.
+        default_name: The task's name if the document gives none.
+
+    Raises:
+        InvalidDocument: It cannot be used; names every flaw.
+    """
+    flaws = Flaws()
+    task = _read_task(document, default_name, flaws)
+    flaws.raise_if_any()
+    return cast(Task, task)
+
+
+def parse_payload(document: Any) -> Payload:
+    """Read the ``payload`` section by itself, as the side that evaluates receives it.
+
+    Raises:
+        InvalidDocument: It cannot be used; names every flaw.
+    """
+    flaws = Flaws()
+    payload = _read_payload(document, flaws)
+    flaws.raise_if_any()
+    return cast(Payload, payload)
+
+
+def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]:
+    if document is None or document == {}:
+        flaws.add("", "the task is empty; write at least space, objective, stop and a payload")
+        return None
+    fields = _read_fields(document, "", "", flaws)
+    if fields is None:
+        return None
+    name, constants = fields.get("name", default_name), fields.get("constants", {})
+    flaws.adopt("", check_task_name("name", name))
+    flaws.adopt("", check_constants("constants", constants))
+    sections = {
+        "space": _read_space(fields.get("space"), flaws),
+        "objectives": _read_objectives(fields.get("objective"), flaws),
+        "algorithm": _read_section(Algorithm, _named(fields.get("algorithm", {})), "algorithm", flaws),
+        "scheduler": _read_scheduler(_named(fields.get("scheduler", {})), flaws),
+        "payload": _read_payload(fields.get("payload"), flaws),
+        "resources": _read_section(Resources, fields.get("resources", {}), "resources", flaws),
+        "stop": _read_section(StopRules, fields.get("stop"), "stop", flaws),
+        "retry": _read_section(Retry, fields.get("retry", {}), "retry", flaws),
+    }
+    _check_names(fields, flaws)
+    return None if len(flaws) else flaws.build("", Task, name=name, constants=constants, **sections)
+
+
+def _read_fields(document: Any, path: str, section: str, flaws: Flaws) -> Optional[dict[str, Any]]:
+    """The fields of a section; None if one that it cannot do without is missing."""
+    fields = read_mapping(document, path, KEYS[section], flaws, _HINTS.get(section))
+    if fields is None:
+        return None
+    required = REQUIRED.get(section, {})
+    for key, example in required.items():
+        if key not in fields:
+            flaws.add(join(path, key), f"is missing; write {key}: {example}")
+    return fields if section == "" or set(required) <= set(fields) else None
+
+
+def _read_section(
+    kind: Callable[..., T], document: Any, path: str, flaws: Flaws, section: Optional[str] = None
+) -> Optional[T]:
+    if document is None:  # left out; if it is required, that was noted already
+        return None
+    fields = _read_fields(document, path, section or path, flaws)
+    return None if fields is None else flaws.build(path, kind, **_arguments(fields, path, flaws))
+
+
+def _arguments(fields: Mapping[str, Any], path: str, flaws: Flaws) -> dict[str, Any]:
+    """The constructor's arguments: quantities are read and called for their unit."""
+    arguments: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key in _QUANTITIES:
+            name, read, unit = _QUANTITIES[key]
+            arguments[name] = _read_quantity(read, unit, value, join(path, key), flaws)
+        else:
+            arguments[key] = value
+    return arguments
+
+
+def _read_quantity(
+    read: Callable[[str], Union[int, float]], unit: str, value: Any, path: str, flaws: Flaws
+) -> Union[int, float]:
+    if is_number(value):
+        flaws.add(path, f"{show(value)} has no unit; write the unit, such as {show(value)}{unit}")
+    elif not isinstance(value, str) or len(value) > _MAX_QUANTITY_LENGTH:
+        flaws.add(path, f"{show(value)} is no quantity; write a number with its unit, such as 5{unit}")
+    else:
+        try:
+            return read(value)
+        except ValueError as error:
+            flaws.add(path, str(error))
+        except OverflowError:
+            flaws.add(path, f"{show(value)} is too large; write less")
+    return int(_STAND_IN) if unit == "GiB" else _STAND_IN
+
+
+def _read_space(document: Any, flaws: Flaws) -> Optional[SearchSpace]:
+    if document is None:
+        return None
+    try:
+        return SearchSpace.parse(document)
+    except InvalidDocument as error:
+        flaws.adopt("", error.flaws)
+        return None
+
+
+def _read_objectives(document: Any, flaws: Flaws) -> tuple[Objective, ...]:
+    if document is None:
+        return ()
+    if not isinstance(document, (list, tuple)):
+        objective = _read_section(Objective, document, "objective", flaws)
+        return () if objective is None else (objective,)
+    if not document:
+        flaws.add("objective", f"is empty; write {REQUIRED['']['objective']}")
+    read = [
+        _read_section(Objective, body, f"objective[{index}]", flaws, "objective") for index, body in enumerate(document)
+    ]
+    objectives = tuple(objective for objective in read if objective is not None)
+    if len(objectives) == len(document):
+        flaws.adopt("", check_distinct(objectives))
+    return objectives
+
+
+def _named(document: Any) -> Any:
+    return {"name": document} if isinstance(document, str) else document
+
+
+def _read_scheduler(document: Any, flaws: Flaws) -> Optional[Scheduler]:
+    if isinstance(document, Mapping) and document.get("name", SCHEDULERS[0]) not in SCHEDULERS:
+        # its other keys may be right for the scheduler that was meant
+        return flaws.build("scheduler", Scheduler, name=document["name"])
+    return _read_section(Scheduler, document, "scheduler", flaws)
+
+
+def _read_payload(document: Any, flaws: Flaws) -> Optional[Payload]:
+    if document is None:
+        return None
+    fields = _read_fields(document, "payload", "payload", flaws)
+    if fields is None:
+        return None
+    nested: dict[str, Any] = {
+        "result": _read_section(ResultRule, fields.pop("result", None), "payload.result", flaws),
+        "checkpoint": _read_section(Checkpoint, fields.pop("checkpoint", None), "payload.checkpoint", flaws),
+    }
+    fields["command"] = _read_command(fields["command"], flaws)
+    if isinstance(fields.get("environment"), Mapping):
+        fields["environment"] = {
+            name: as_text(value) if is_number(value) else value for name, value in fields["environment"].items()
+        }
+    arguments = _arguments(fields, "payload", flaws)
+    present = {key: value for key, value in nested.items() if value is not None}
+    return flaws.build("payload", Payload, **arguments, **present)
+
+
+def _read_command(command: Any, flaws: Flaws) -> Any:
+    if not isinstance(command, (list, tuple)):
+        return command
+    for index, argument in enumerate(command):
+        if not isinstance(argument, str) and not is_number(argument):
+            flaws.add(f"payload.command[{index}]", f"{show(argument)} is no text; put it in quotes")
+    return join_arguments([as_text(argument) for argument in command])
+
+
+def _check_names(fields: Mapping[str, Any], flaws: Flaws) -> None:
+    """Compare the names that the sections use, also while other things are wrong with these sections."""
+    space, constants = fields.get("space"), fields.get("constants", {})
+    payload = fields.get("payload")
+    if isinstance(space, Mapping) and isinstance(constants, Mapping):
+        command = payload.get("command") if isinstance(payload, Mapping) else None
+        if isinstance(command, (list, tuple)):
+            command = " ".join(map(str, command))
+        names = [str(name) for name in space]
+        flaws.adopt("", check_names(names, constants, command if isinstance(command, str) else ""))

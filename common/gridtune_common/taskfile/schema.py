@@ -1,0 +1,268 @@
+"""The JSON Schema of task files: for editors, which complete keys and show their meaning while one writes.
+
+The schema knows shapes, not relations: what it accepts, `parse_task` may still refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gridtune_common.space.parameters import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
+from gridtune_common.taskfile import model
+
+_DURATION: Final = r"^\s*\d+(\.\d+)?\s*(s|m|min|h|d)(\s*\d+(\.\d+)?\s*(s|m|min|h|d))*\s*$"
+_SIZE: Final = r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*$"
+_NUMBER: Final = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_NAME: Final = f"^[A-Za-z_][A-Za-z0-9_]{{0,{MAX_PARAMETER_NAME_LENGTH - 1}}}$"
+
+
+def task_schema() -> dict[str, Any]:
+    """The schema of a task file (JSON Schema 2020-12)."""
+    schema = _object(
+        "A gridtune task: what to search, how, for what, and until when.",
+        {
+            "name": _text("What to call the task; the file's name if left out.", f"^{model.TASK_NAME}$")
+            | {"maxLength": model.MAX_NAME_LENGTH},
+            "space": _space(),
+            "constants": {
+                "description": "JSON values that every point has besides its parameters.",
+                "type": "object",
+                "propertyNames": {"pattern": _NAME},
+            },
+            "objective": _objective(),
+            "algorithm": _algorithm(),
+            "scheduler": _scheduler(),
+            "payload": _payload(),
+            "resources": _resources(),
+            "stop": _stop(),
+            "retry": _object(
+                "How often a point is tried before it counts as failed.",
+                {"attempts": _whole("Attempts per point.", 1, model.MAX_ATTEMPTS, default=3)},
+            ),
+        },
+        required=["space", "objective", "stop"],
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gridtune task", **schema}
+
+
+def _space() -> dict[str, Any]:
+    when = {
+        "description": "The parameter only exists while all of these parameters have one of the values.",
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"anyOf": [_scalar(), _choices("Values of the other parameter.")]},
+    }
+    low = _number("The smallest value.")
+    high = _number("The largest value.")
+    scale = _one_of("Whether differences or ratios matter.", ("linear", "log"), default="linear")
+    listed = {"choices": _choices("The values, each once."), "when": when}
+    return {
+        "description": "The parameters by name.",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": _NAME},
+        "additionalProperties": {
+            "anyOf": [
+                _object(
+                    "A real number.",
+                    {
+                        "type": {"const": "float"},
+                        "low": low,
+                        "high": high,
+                        "scale": scale,
+                        "step": _number("The distance between values; continuous if left out."),
+                        "when": when,
+                    },
+                    required=["type", "low", "high"],
+                ),
+                _object(
+                    "A whole number.",
+                    {
+                        "type": {"const": "int"},
+                        "low": low,
+                        "high": high,
+                        "scale": scale,
+                        "step": _number("The distance between values.") | {"default": 1},
+                        "when": when,
+                    },
+                    required=["type", "low", "high"],
+                ),
+                _object(
+                    "One of several values without an order.",
+                    {"type": {"const": "categorical"}, **listed},
+                    required=["type", "choices"],
+                ),
+                _object(
+                    "One of several values in a row, where neighbours are alike.",
+                    {"type": {"const": "ordinal"}, **listed},
+                    required=["type", "choices"],
+                ),
+                _choices("Short for a categorical with these choices."),
+            ]
+        },
+    }
+
+
+def _objective() -> dict[str, Any]:
+    one = _object(
+        "A metric and what to do with it.",
+        {
+            "metric": _text("The metric's name in the results.") | {"maxLength": model.MAX_NAME_LENGTH},
+            "goal": _one_of("Whether less or more is better.", model.GOALS, default="minimize"),
+        },
+        required=["metric"],
+    )
+    return {
+        "description": "What to optimise.",
+        "anyOf": [one, {"type": "array", "items": one, "minItems": 1}],
+    }
+
+
+def _algorithm() -> dict[str, Any]:
+    name = _text("Which algorithm proposes points.", f"^{model.ALGORITHM_NAME}$")
+    whole = _object(
+        "How points are proposed.",
+        {
+            "name": name | {"default": model.Algorithm().name},
+            "seed": _whole("Where all randomness begins; drawn if left out.", 0, model.MAX_SEED),
+            "options": {"description": "The algorithm's own settings.", "type": "object"},
+        },
+    )
+    return {"description": "How points are proposed.", "anyOf": [name, whole]}
+
+
+def _scheduler() -> dict[str, Any]:
+    name = _one_of("Who decides how far each point is trained.", model.SCHEDULERS, default="none")
+    return {
+        "description": "How far each point is trained.",
+        "anyOf": [name, _object("A scheduler.", {"name": name})],
+    }
+
+
+def _payload() -> dict[str, Any]:
+    command = _text("Run by /bin/sh for each point; {name} stands for a value.")
+    arguments = {
+        "description": "The program and its arguments; {name} stands for a value.",
+        "type": "array",
+        "items": {"type": ["string", "number"]},
+        "minItems": 1,
+    }
+    return _object(
+        "What evaluates a point; left out if a program that asks for points itself does.",
+        {
+            "command": {"anyOf": [command, arguments]},
+            "image": _text("The container image to run the command in.", r"^\S+$"),
+            "files": _paths("Files and folders that travel with the task, relative to the task file."),
+            "environment": {
+                "description": "Variables for the command.",
+                "type": "object",
+                "propertyNames": {"pattern": f"^(?!{model.RESERVED_PREFIX}){model.VARIABLE_NAME}$"},
+                "additionalProperties": {"type": ["string", "number"]},
+            },
+            "result": _result(),
+            "checkpoint": _checkpoint(),
+            "timeout": _text("The longest that an evaluation may take, such as 2h.", _DURATION),
+            "grace": _text("The time between SIGTERM and SIGKILL.", _DURATION) | {"default": "30s"},
+        },
+        required=["command"],
+    )
+
+
+def _result() -> dict[str, Any]:
+    return _object(
+        "Where the metrics of a finished training are found.",
+        {
+            "file": _text("A JSON file in the working directory.") | {"default": model.ResultRule().file},
+            "stdout": {
+                "description": "For printed metrics: a regular expression with one group, the number.",
+                "type": "object",
+                "additionalProperties": {"type": "string", "format": "regex"},
+            },
+        },
+    )
+
+
+def _checkpoint() -> dict[str, Any]:
+    return _object(
+        "What to save of an unfinished training.",
+        {
+            "paths": _paths("Files and folders below the working directory.") | {"minItems": 1},
+            "interval": _text("The time between two checkpoints.", _DURATION) | {"default": "300s"},
+        },
+        required=["paths"],
+    )
+
+
+def _resources() -> dict[str, Any]:
+    return _object(
+        "What one evaluation needs of its worker.",
+        {
+            "cpus": _whole("Processor cores.", 1, 10**6, default=1),
+            "gpus": _whole("Graphics processors.", 0, 10**6, default=0),
+            "memory": _text("Main memory, such as 4GiB.", _SIZE),
+        },
+    )
+
+
+def _stop() -> dict[str, Any]:
+    rules = _object(
+        "When the task has come to its end: as soon as one of these is met.",
+        {
+            "points": _whole("So many points are done, failed or stopped.", 1, model.MAX_POINTS),
+            "target": {"description": "The first objective is this good or better.", "type": "number"},
+            "wall_time": _text("So long after submission, such as 6h.", _DURATION),
+            "patience": _whole("So many points in a row brought nothing better.", 1, model.MAX_POINTS),
+        },
+    )
+    return rules | {"minProperties": 1}
+
+
+# --- building blocks ----------------------------------------------------------------------------------------
+
+
+def _object(description: str, properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    schema: dict[str, Any] = {"description": description, "type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return {**schema, "additionalProperties": False}
+
+
+def _text(description: str, pattern: str = r"\S") -> dict[str, Any]:
+    return {"description": description, "type": "string", "pattern": pattern}
+
+
+def _whole(description: str, low: int, high: int, **extra: Any) -> dict[str, Any]:
+    return {"description": description, "type": "integer", "minimum": low, "maximum": high, **extra}
+
+
+def _number(description: str) -> dict[str, Any]:
+    """A number, or the text of one: YAML 1.1 readers take 1e-5 for text."""
+    return {"description": description, "type": ["number", "string"], "pattern": _NUMBER}
+
+
+def _one_of(description: str, values: tuple[str, ...], default: str) -> dict[str, Any]:
+    return {"description": description, "enum": list(values), "default": default}
+
+
+def _scalar() -> dict[str, Any]:
+    return {"type": ["boolean", "number", "string", "null"]}
+
+
+def _choices(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "array",
+        "items": _scalar(),
+        "minItems": 1,
+        "uniqueItems": True,
+    }
+
+
+def _paths(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "array",
+        "items": _text("A relative path."),
+        "uniqueItems": True,
+    }

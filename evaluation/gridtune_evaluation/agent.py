@@ -1,0 +1,124 @@
+"""An agent: prepares the place, starts its slots, and sees to it that nothing is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from contextlib import closing
+from typing import Final
+
+from gridtune_common import protocol
+from gridtune_evaluation import runtimes
+from gridtune_evaluation.delivery import deliver_leftovers
+from gridtune_evaluation.equipment import Equipment
+from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.outage import patiently
+from gridtune_evaluation.plan import Plan
+from gridtune_evaluation.quota import Quota
+from gridtune_evaluation.settings import Settings
+from gridtune_evaluation.shutdown import Shutdown
+from gridtune_evaluation.slot import End, Slot
+from gridtune_evaluation.spool import Spool
+from gridtune_evaluation.steering import Connect, Steering
+from gridtune_evaluation.workplace import Workplace, make_private
+
+_log = logging.getLogger("gridtune.agent")
+
+#: Seconds for the slots to end after the second signal.
+_HURRY: Final = 10.0
+
+
+class Agent:
+    """Evaluates the points of one task, some side by side.
+
+    Args:
+        connect: Opens a connection to the steering service.
+        shutdown: How the agent is asked to end.
+    """
+
+    def __init__(self, settings: Settings, connect: Connect, shutdown: Shutdown) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._shutdown = shutdown
+
+    def run(self) -> End:
+        """Work until all slots have ended; the worst of their reasons is the agent's.
+
+        Raises:
+            ServiceError: The service said no, or was away for too long, before the first point.
+            InvalidDocument: The task has no payload that this agent can run.
+            ConfigurationError: The work folder cannot be used.
+            CorruptFile: A file of the task is damaged.
+            OSError: The disk.
+        """
+        make_private(self._settings.work)
+        spool = Spool(self._settings.work)
+        with self._connect() as steering:
+            payload = self._payload(steering)
+            if payload is None:
+                return End.SHUTDOWN
+            plan = Plan.read(payload)
+            workplace = Workplace(self._settings.work, plan.task, keep=self._settings.keep_work)
+            workplace.prepare(plan.files, lambda path: steering.file(plan.task, path))
+            deliver_leftovers(steering, spool, self._settings.server)
+        guard = OrphanGuard()
+        guard.start()
+        with closing(guard):
+            runtime = runtimes.load(self._settings.runtime, guard)
+            _note(plan, self._settings)
+            quota = Quota(self._settings.max_points)
+            return self._run_slots(
+                Equipment(self._settings, plan, self._connect, runtime, workplace, spool, quota, self._shutdown)
+            )
+
+    def _payload(self, steering: Steering) -> protocol.Payload | None:
+        return patiently(
+            lambda: steering.payload(self._settings.task),
+            "fetch the task",
+            give_up_seconds=self._settings.give_up_seconds,
+            shutdown=self._shutdown,
+        )
+
+    def _run_slots(self, equipment: Equipment) -> End:
+        agent = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        numbers = range(1, self._settings.slots + 1)
+        threads = [_SlotThread(Slot(f"{agent}-{number}", equipment), number) for number in numbers]
+        for thread in threads:
+            thread.start()
+        self._await(threads)
+        return max((thread.end for thread in threads), key=list(End).index)
+
+    def _await(self, threads: list[_SlotThread]) -> None:
+        """Wait for the slots; after the second signal not for those that hang on the network."""
+        hurried_at: float | None = None
+        while any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.join(0.1)
+            if self._shutdown.hurried:
+                hurried_at = hurried_at or time.monotonic()
+                if time.monotonic() > hurried_at + _HURRY:
+                    return
+
+
+class _SlotThread(threading.Thread):
+    """Runs a slot; an error of the agent itself is shown by the interpreter, and remembered."""
+
+    def __init__(self, slot: Slot, number: int) -> None:
+        super().__init__(name=f"slot-{number}", daemon=True)
+        self._slot = slot
+        self.end = End.CRASHED
+
+    def run(self) -> None:
+        self.end = self._slot.run()
+
+
+def _note(plan: Plan, settings: Settings) -> None:
+    extra = {"action": "agent_began", "task": plan.task, "slots": settings.slots}
+    _log.info("Evaluating task %s in %d slots under %s.", plan.task, settings.slots, settings.work, extra=extra)
+    if plan.image and settings.runtime == "process":
+        text = "The task names the image %s; this agent runs payloads as plain processes, without it."
+        _log.warning(text, plan.image, extra={"action": "image_ignored"})

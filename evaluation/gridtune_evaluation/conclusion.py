@@ -1,0 +1,236 @@
+"""What the end of a payload means: the one place that turns exit codes, signals and metrics into a message.
+
+=======================================  ==========================================================
+the payload …                            then
+=======================================  ==========================================================
+ended well, left usable metrics          tell
+ended well, left none                    fail: no result
+ended well, an objective is missing      fail: invalid result
+said ``status: failed``                  fail: reported
+ended with another code than 0           fail: exit code
+was killed, not by the agent             fail: signal
+was asked to leave, left a whole result  tell (the result file alone counts, a last report is half-way)
+was asked to leave, left none            release; or fail: timeout, if that was why
+=======================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Union
+
+from gridtune_common import protocol
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import FailureCause, ReleaseCause
+from gridtune_evaluation import results
+from gridtune_evaluation.contract import Room
+from gridtune_evaluation.plan import Plan
+from gridtune_evaluation.results import ResultFile
+from gridtune_evaluation.runtimes.port import Exit
+from gridtune_evaluation.steering import Final as FinalWord
+
+_log = logging.getLogger("gridtune.agent")
+
+#: Bytes of output that travel with a message.
+_TAIL: Final = 8192
+#: Signals that end programs; a shell shows the death of its child by one as code 128 + signal.
+_DEADLY: Final = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGILL,
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGKILL,
+        signal.SIGSEGV,
+        signal.SIGTERM,
+        signal.SIGXCPU,
+        signal.SIGXFSZ,
+    }
+)
+
+
+class Leave(Enum):
+    """Why the agent asked a payload to leave."""
+
+    STOPPED = "steering told the evaluation to stop"
+    LOST = "the lease was lost"
+    SHUTDOWN = "the agent was asked to end"
+    TIMEOUT = "payload.timeout is over"
+
+
+_RELEASES: Final = {
+    Leave.STOPPED: ReleaseCause.STOPPED,
+    Leave.LOST: ReleaseCause.STOPPED,
+    Leave.SHUTDOWN: ReleaseCause.SHUTDOWN,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """All that is known of a payload that has ended.
+
+    Attributes:
+        leave: Why it was asked to leave; None if it ended of its own accord.
+        reason: What steering said about that.
+        result: What it left in its result file.
+        last_metrics: The metrics of its last report that has all objectives.
+        unsent: Reports that steering does not have yet.
+    """
+
+    exit: Exit
+    leave: Leave | None
+    result: ResultFile | None
+    last_metrics: protocol.Metrics | None
+    unsent: Sequence[protocol.Report]
+    reason: str = ""
+
+
+def killer_of(exit_: Exit) -> signal.Signals | None:
+    """The signal that ended a payload, also when a shell stood between."""
+    number = exit_.signal if exit_.signal is not None else exit_.code - 128
+    if exit_.signal is None and number not in _DEADLY:
+        return None
+    try:
+        return signal.Signals(number)
+    except ValueError:
+        return None  # a real-time signal: the exit code says it
+
+
+def conclude(plan: Plan, lease: protocol.Lease, room: Room, ending: Ending) -> FinalWord:
+    """Make the last word about an evaluation."""
+    if ending.leave is None:
+        verdict = _judge(plan, room, ending)
+    else:
+        verdict = _judge_leaver(plan, ending, ending.leave)
+    reports = [] if ending.leave is Leave.LOST else list(ending.unsent)
+    if isinstance(verdict, _Metrics):
+        return protocol.Tell(
+            new_request_id(), lease.epoch, verdict.metrics, exit_code=ending.exit.code, reports=reports
+        )
+    output = results.tail(room.output, _TAIL)
+    if isinstance(verdict, _Release):
+        return protocol.Release(
+            new_request_id(), lease.epoch, verdict.cause, verdict.message, output_tail=output, reports=reports
+        )
+    return protocol.Fail(
+        new_request_id(),
+        lease.epoch,
+        verdict.cause,
+        verdict.message,
+        exit_code=ending.exit.code,
+        output_tail=output,
+        reports=reports,
+    )
+
+
+def failure(lease: protocol.Lease, cause: FailureCause, message: str, *, permanent: bool = False) -> protocol.Fail:
+    """The last word about an evaluation whose payload never ran."""
+    return protocol.Fail(new_request_id(), lease.epoch, cause, message, permanent=permanent)
+
+
+def release(lease: protocol.Lease, leave: Leave) -> protocol.Release:
+    """The last word about an evaluation whose payload never ran because there is no time for it."""
+    return protocol.Release(new_request_id(), lease.epoch, _RELEASES[leave], leave.value)
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    metrics: protocol.Metrics
+
+
+@dataclass(frozen=True)
+class _Failure:
+    cause: FailureCause
+    message: str
+
+
+@dataclass(frozen=True)
+class _Release:
+    cause: ReleaseCause
+    message: str
+
+
+_Verdict = Union[_Metrics, _Failure, _Release]
+
+
+def _judge_leaver(plan: Plan, ending: Ending, leave: Leave) -> _Verdict:
+    result = ending.result
+    if ending.exit.code == 0 and result is not None and not result.flaw and not result.has_failed:
+        if not _unusable(plan.objectives, result.metrics):
+            return _Metrics(result.metrics)
+    if leave is Leave.TIMEOUT:
+        return _Failure(FailureCause.TIMEOUT, f"ran longer than payload.timeout ({plan.timeout_seconds:g} s)")
+    return _Release(_RELEASES[leave], f"{leave.value}: {ending.reason}" if ending.reason else leave.value)
+
+
+def _judge(plan: Plan, room: Room, ending: Ending) -> _Verdict:
+    result = ending.result
+    if result is not None and result.has_failed:
+        message = result.message or f"{plan.result_file} says that the training failed"
+        return _Failure(FailureCause.REPORTED, message)
+    if ending.exit.code != 0:
+        return _failed_exit(room, ending.exit)
+    if result is not None and result.flaw:
+        return _Failure(FailureCause.INVALID_RESULT, result.flaw)
+    return _judge_metrics(plan, *_first_metrics(plan, room, ending))
+
+
+def _failed_exit(room: Room, exit_: Exit) -> _Failure:
+    killer = killer_of(exit_)
+    last = _last_lines(results.tail(room.output, _TAIL))
+    if killer is not None or exit_.signal is not None:
+        name = killer.name if killer is not None else f"signal {exit_.signal}"
+        hint = " (out of memory?)" if killer is signal.SIGKILL else ""
+        return _Failure(FailureCause.SIGNAL, f"killed by {name}{hint}{last}")
+    return _Failure(FailureCause.EXIT_CODE, f"ended with exit code {exit_.code}{last}")
+
+
+def _first_metrics(plan: Plan, room: Room, ending: Ending) -> tuple[str, protocol.Metrics]:
+    """The metrics that count, and where they come from; empty if there are none."""
+    if ending.result is not None and ending.result.metrics:
+        return plan.result_file, ending.result.metrics
+    if ending.last_metrics is not None:
+        return "the last report", ending.last_metrics
+    return "the output", results.search_output(room.output, plan.patterns)
+
+
+def _judge_metrics(plan: Plan, source: str, metrics: protocol.Metrics) -> _Verdict:
+    if not metrics:
+        return _Failure(FailureCause.NO_RESULT, _how_to_leave_a_result(plan))
+    unusable = _unusable(plan.objectives, metrics)
+    if unusable:
+        flaws = " and ".join(f"{name} is {why}" for name, why in unusable.items())
+        seen = ", ".join(metrics)
+        return _Failure(FailureCause.INVALID_RESULT, f"{source}: {flaws}; metrics there: {seen}")
+    return _Metrics(metrics)
+
+
+def _unusable(objectives: tuple[str, ...], metrics: protocol.Metrics) -> dict[str, str]:
+    return {
+        objective: "missing" if objective not in metrics else "not a finite number"
+        for objective in objectives
+        if metrics.get(objective) is None
+    }
+
+
+def _how_to_leave_a_result(plan: Plan) -> str:
+    wanted = ", ".join(f'"{objective}": 0.2' for objective in plan.objectives)
+    named = ", ".join(f"{objective}=0.2" for objective in plan.objectives)
+    return (
+        f"ended without a result; write {{{wanted}}} to {plan.result_file}, "
+        f'append {{"step": 1, {wanted}}} to $GRIDTUNE_DIR/reports.jsonl, '
+        f"call gridtune.result({named}) in Python, "
+        "or name a regular expression for the output under payload.result.stdout"
+    )
+
+
+def _last_lines(output: str, n_lines: int = 5, n_characters: int = 500) -> str:
+    lines = [line for line in output.splitlines() if line.strip()][-n_lines:]
+    return (": " + "\n".join(lines)[-n_characters:]) if lines else ""

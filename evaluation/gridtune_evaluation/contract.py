@@ -1,0 +1,78 @@
+"""What a payload finds when it starts: its input, its variables, its control folder.
+
+* ``input.json`` in the working directory: the point and the task's constants as one flat JSON object.
+* ``GRIDTUNE_PARAM_<NAME>`` for each of them, the name in upper case and anything but letters and digits as
+  ``_``: ``true`` or ``false`` for a boolean, empty for null, JSON for a list or an object. Names that
+  differ by case alone share one variable, which then holds the value that comes last in ``input.json``;
+  that file always has both.
+* ``GRIDTUNE_DIR``: the control folder, ``.gridtune`` in the working directory. The payload appends lines to
+  ``reports.jsonl`` there, the agent creates ``stop`` there when the payload should end.
+* ``GRIDTUNE_RESULT_FILE``: where the final metrics go, ``output.json`` in the working directory by default.
+* ``GRIDTUNE_TASK``, ``GRIDTUNE_POINT``, ``GRIDTUNE_EVALUATION``, ``GRIDTUNE_ATTEMPT``: which evaluation
+  this is.
+* The variables of the agent itself, but nothing else that begins with ``GRIDTUNE_``: no token reaches a
+  payload. Those of ``payload.environment`` win over the agent's. ``PYTHONUNBUFFERED=1`` unless set
+  otherwise, so that what a Python program prints is there when it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gridtune_common import protocol
+from gridtune_evaluation.plan import Plan
+
+_PREFIX: Final = "GRIDTUNE_"
+
+
+class Room:
+    """The working directory of one evaluation, and the names of the files in it that the contract knows."""
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        self.directory = directory
+        self.control = directory / ".gridtune"
+        self.input = directory / "input.json"
+        self.output = directory / "output.log"
+        self.result = directory / plan.result_file
+        self.reports = self.control / "reports.jsonl"
+        self.stop = self.control / "stop"
+
+    def furnish(self, values: Mapping[str, Any]) -> None:
+        """Write what the payload reads."""
+        self.control.mkdir(mode=0o700, exist_ok=True)
+        self.input.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def values_of(lease: protocol.Lease, plan: Plan) -> dict[str, Any]:
+    """The point's parameters with the task's constants."""
+    return {**plan.constants, **lease.parameters}
+
+
+def environment(surrounding: Mapping[str, str], plan: Plan, lease: protocol.Lease, room: Room) -> dict[str, str]:
+    """All variables of a payload; *surrounding* are the agent's own."""
+    return {
+        "PYTHONUNBUFFERED": "1",
+        **{name: value for name, value in surrounding.items() if not name.startswith(_PREFIX)},
+        **plan.environment,
+        **{f"GRIDTUNE_PARAM_{_shout(name)}": _text(value) for name, value in values_of(lease, plan).items()},
+        "GRIDTUNE_DIR": str(room.control),
+        "GRIDTUNE_RESULT_FILE": str(room.result),
+        "GRIDTUNE_TASK": lease.task,
+        "GRIDTUNE_POINT": str(lease.point),
+        "GRIDTUNE_EVALUATION": lease.evaluation,
+        "GRIDTUNE_ATTEMPT": str(lease.attempt),
+    }
+
+
+def _shout(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

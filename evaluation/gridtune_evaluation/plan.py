@@ -1,0 +1,99 @@
+"""A task's payload section for use: defaults filled in, durations in seconds, patterns compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from re import Pattern
+from typing import Any, Final
+
+from gridtune_common import protocol
+from gridtune_common.errors import Flaw, InvalidDocument
+from gridtune_common.units import seconds
+
+_RESULT_FILE: Final = "output.json"
+_GRACE: Final = "30s"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all points of a task.
+
+    Attributes:
+        command: With ``{name}`` placeholders.
+        image: The container image that the task names.
+        environment: Variables for the payload.
+        result_file: Where the payload leaves its metrics, relative to the working directory.
+        patterns: Metric → what finds it in the output.
+        timeout_seconds: How long the payload may run; None for ever.
+        grace_seconds: From SIGTERM to SIGKILL.
+        objectives: The metrics that a result must have.
+        constants: Added to every point's parameters.
+        parameters: The names of all parameters, also of those that are inactive at a point.
+    """
+
+    task: str
+    command: str
+    image: str | None
+    environment: Mapping[str, str]
+    files: tuple[protocol.FileEntry, ...]
+    result_file: str
+    patterns: Mapping[str, Pattern[str]]
+    timeout_seconds: float | None
+    grace_seconds: float
+    objectives: tuple[str, ...]
+    constants: Mapping[str, Any]
+    parameters: tuple[str, ...]
+
+    @classmethod
+    def read(cls, payload: protocol.Payload) -> Plan:
+        """Read what steering says of a task.
+
+        Raises:
+            InvalidDocument: The payload section cannot be used by this agent.
+        """
+        document = payload.document
+        result = document.get("result") or {}
+        flaws: list[Flaw] = []
+        plan = cls(
+            task=payload.task,
+            command=str(document.get("command") or ""),
+            image=document.get("image"),
+            environment={name: str(value) for name, value in (document.get("environment") or {}).items()},
+            files=tuple(payload.files),
+            result_file=str(result.get("file") or _RESULT_FILE),
+            patterns=_patterns(result.get("stdout") or {}, flaws),
+            timeout_seconds=_seconds(document, "timeout", None, flaws),
+            grace_seconds=_seconds(document, "grace", _GRACE, flaws) or 0.0,
+            objectives=tuple(payload.objectives),
+            constants=payload.constants,
+            parameters=tuple(payload.parameters),
+        )
+        if not plan.command:
+            fix = "the task has no command; it is evaluated by the program that submitted it"
+            flaws.append(Flaw("payload.command", fix))
+        if flaws:
+            raise InvalidDocument(flaws)
+        return plan
+
+
+def _seconds(document: Mapping[str, Any], key: str, default: str | None, flaws: list[Flaw]) -> float | None:
+    text = document.get(key) or default
+    if text is None:
+        return None
+    try:
+        return seconds(str(text))
+    except ValueError as error:
+        flaws.append(Flaw(f"payload.{key}", str(error)))
+        return None
+
+
+def _patterns(texts: Mapping[str, str], flaws: list[Flaw]) -> Mapping[str, Pattern[str]]:
+    patterns = {}
+    for metric, text in texts.items():
+        try:
+            patterns[metric] = re.compile(text, re.MULTILINE)
+        except re.error as error:
+            flaws.append(Flaw(f"payload.result.stdout.{metric}", f"no regular expression: {error}"))
+    return patterns

@@ -1,0 +1,152 @@
+"""Keeping a lease while the payload runs: heartbeats and reports, from a thread of their own.
+
+The thread that watches the payload never waits for the network: it hands reports over with `Pulse.send` and
+looks at `Pulse.verdict`. Reports that could not be sent, because the service is away, are kept and travel
+with the last word.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from gridtune_common import protocol
+from gridtune_common.errors import Refused, ServiceError
+from gridtune_common.protocol import Advice
+from gridtune_evaluation.outage import Outage, is_forbidden, passes
+from gridtune_evaluation.steering import Connect, Steering
+
+_log = logging.getLogger("gridtune.agent")
+
+#: Seconds between two batches of reports.
+_BATCH_SECONDS: Final = 0.5
+#: Reports in one message.
+_BATCH_SIZE: Final = 500
+#: Reports kept while the service is away; beyond this the oldest go.
+_KEPT: Final = 5000
+#: Seconds until the next try when the service is away, at most.
+_RETRY_SECONDS: Final = 10.0
+
+
+class Pulse:
+    """The sign of life of one evaluation.
+
+    Args:
+        connect: Opens the connection, in the pulse's own thread, when there is first something to say.
+    """
+
+    def __init__(self, lease: protocol.Lease, connect: Connect) -> None:
+        self._lease = lease
+        self._connect = connect
+        self._changed = threading.Condition()
+        self._waiting: list[protocol.Report] = []
+        self._on_the_way: list[protocol.Report] = []
+        self._verdict: protocol.Verdict | None = None
+        self._ended = False
+        now = time.monotonic()
+        self._send_at = now + _BATCH_SECONDS
+        self._beat_at = now + lease.heartbeat_seconds
+        self._outage = Outage(f"renew the lease of point {lease.point}")
+        self._thread = threading.Thread(target=self._run, name=f"pulse-{lease.evaluation}", daemon=True)
+        self._thread.start()
+
+    @property
+    def verdict(self) -> protocol.Verdict | None:
+        """The word that ends this evaluation, once steering has said it."""
+        return self._verdict
+
+    def send(self, reports: Sequence[protocol.Report]) -> None:
+        """Have reports sent soon."""
+        if not reports:
+            return
+        with self._changed:
+            self._waiting.extend(reports)
+            if len(self._waiting) > _KEPT:
+                _log.warning("Too many reports wait for the service; the oldest are dropped.", extra=self._extra())
+                del self._waiting[:-_KEPT]
+            self._changed.notify()
+
+    def end(self) -> list[protocol.Report]:
+        """Fall silent; return the reports that steering may not have.
+
+        A message that is on its way is not waited for: it can do no harm, and may take its time.
+        """
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+            return self._on_the_way + self._waiting
+
+    def _run(self) -> None:
+        with ExitStack() as connections:
+            steering: Steering | None = None
+            while self._wait_for_a_reason():
+                steering = steering or connections.enter_context(self._connect())
+                self._speak(steering)
+
+    def _wait_for_a_reason(self) -> bool:
+        """Sleep until reports or a heartbeat are due; False when there is nothing to say any more."""
+        with self._changed:
+            while not self._ended and self._verdict is None:
+                pause = self._due() - time.monotonic()
+                if pause <= 0:
+                    self._on_the_way = self._waiting[:_BATCH_SIZE]
+                    del self._waiting[:_BATCH_SIZE]
+                    return True
+                self._changed.wait(pause)
+            return False
+
+    def _due(self) -> float:
+        return min(self._send_at, self._beat_at) if self._waiting else self._beat_at
+
+    def _speak(self, steering: Steering) -> None:
+        try:
+            verdict = self._say(steering)
+        except ServiceError as error:
+            self._was_not_heard(error)
+        else:
+            self._was_heard(verdict)
+
+    def _say(self, steering: Steering) -> protocol.Verdict:
+        evaluation, epoch = self._lease.evaluation, self._lease.epoch
+        if self._on_the_way:
+            return steering.report(evaluation, protocol.Reports(epoch, self._on_the_way))
+        return steering.heartbeat(evaluation, protocol.Heartbeat(epoch))
+
+    def _was_heard(self, verdict: protocol.Verdict) -> None:
+        self._outage.over()
+        with self._changed:
+            self._on_the_way = []
+            self._plan_next(_BATCH_SECONDS, self._lease.heartbeat_seconds)
+            if verdict.advice is not Advice.CONTINUE:
+                self._verdict = verdict
+
+    def _was_not_heard(self, error: ServiceError) -> None:
+        with self._changed:
+            if passes(error):
+                self._outage.note(error)
+                self._waiting[:0] = self._on_the_way
+                pause = min(_RETRY_SECONDS, self._lease.heartbeat_seconds)
+                self._plan_next(pause, pause)
+            elif self._on_the_way and isinstance(error, Refused) and error.status in (400, 413, 422):
+                _log.warning("Reports of point %d were refused: %s", self._lease.point, error, extra=self._extra())
+                self._plan_next(_BATCH_SECONDS, self._lease.heartbeat_seconds)
+            else:
+                _log.error("The lease cannot be renewed: %s", error, extra=self._extra())
+                # A bad token is no reason to throw the training away: another agent may deliver its result.
+                if is_forbidden(error):
+                    self._waiting[:0] = self._on_the_way
+                    self._ended = True
+                else:
+                    self._verdict = protocol.Verdict(Advice.LOST, str(error))
+            self._on_the_way = []
+
+    def _plan_next(self, send_in: float, beat_in: float) -> None:
+        now = time.monotonic()
+        self._send_at, self._beat_at = now + send_in, now + beat_in
+
+    def _extra(self) -> dict[str, object]:
+        return {"action": "pulse", "point": self._lease.point, "evaluation": self._lease.evaluation}

@@ -1,0 +1,46 @@
+"""The settings of one agent, read once at the edge and handed down."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an agent behaves.
+
+    Attributes:
+        server: Base URL of the steering service.
+        task: Id or name of the task to evaluate.
+        slots: How many evaluations run side by side.
+        work: Folder for working directories, shipped files and undelivered results.
+        site: Name of the place, for the bookkeeping.
+        runtime: How payloads are started; a name from `gridtune_evaluation.runtimes.RUNTIMES`.
+        keep_work: Leave working directories behind, for a look at them.
+        idle_exit_seconds: A slot ends after this long without a point; None for never.
+        max_points: How many points to evaluate before the agent ends; None for no limit.
+        give_up_seconds: A slot stops asking after the service has been away for this long.
+        ask_wait_seconds: How long the service may hold an ask until there is a point.
+    """
+
+    server: str
+    task: str
+    slots: int
+    work: Path
+    site: str = ""
+    runtime: str = "process"
+    keep_work: bool = False
+    idle_exit_seconds: float | None = None
+    max_points: int | None = None
+    give_up_seconds: float = 3600.0
+    ask_wait_seconds: float = 20.0
+
+
+def default_work(environment: Mapping[str, str]) -> Path:
+    """``$GRIDTUNE_WORK_DIR``, or a folder of this user's own under the system's temporary one."""
+    configured = environment.get("GRIDTUNE_WORK_DIR")
+    return Path(configured) if configured else Path(tempfile.gettempdir()) / f"gridtune-{os.getuid()}"

@@ -1,0 +1,149 @@
+"""A slot: asks for a point, evaluates it, delivers the result, and asks again."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import socket
+import time
+from enum import Enum
+
+from gridtune_common import __version__, protocol
+from gridtune_common.client import NothingYet, TaskEnded, new_request_id
+from gridtune_common.errors import ServiceError
+from gridtune_evaluation.conclusion import Leave, release
+from gridtune_evaluation.delivery import deliver
+from gridtune_evaluation.equipment import Equipment
+from gridtune_evaluation.evaluation import evaluate
+from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently
+from gridtune_evaluation.spool import Letter
+from gridtune_evaluation.steering import Final as FinalWord
+from gridtune_evaluation.steering import Steering
+
+_log = logging.getLogger("gridtune.agent")
+
+
+class End(Enum):
+    """Why a slot, or an agent, ended; from the best to the worst."""
+
+    TASK_ENDED = "the task has ended"
+    POINTS_DONE = "--max-points are evaluated"
+    IDLE = "there was no point for --once-idle-exit"
+    SHUTDOWN = "it was asked to end"
+    UNDELIVERED = "it was asked to end; a result waits in the spool for the next agent"
+    GAVE_UP = "the service was away for --give-up-after"
+    REFUSED = "the service refused it"
+    UNAUTHORISED = "its token is not valid, or not allowed"
+    CRASHED = "of an error in the agent itself"
+
+
+class Slot:
+    """Evaluates one point after another. Runs in a thread of its own.
+
+    Args:
+        worker: Names this slot to the service; unique among all slots of all agents.
+    """
+
+    def __init__(self, worker: str, equipment: Equipment) -> None:
+        self._worker = worker
+        self._equipment = equipment
+        self._settings = equipment.settings
+        self._shutdown = equipment.shutdown
+        self._idle_since = time.monotonic()
+        self._undelivered = False
+
+    def run(self) -> End:
+        """Work until there is a reason to end."""
+        with self._equipment.connect() as steering:
+            end: End | None = None
+            while end is None:
+                end = self._reason_to_end() or self._turn(steering)
+        _log.info("Slot %s ended: %s.", self._worker, end.value, extra={"action": "slot_ended"})
+        return end
+
+    def _reason_to_end(self) -> End | None:
+        if self._shutdown.asked:
+            return End.UNDELIVERED if self._undelivered else End.SHUTDOWN
+        longest = self._settings.idle_exit_seconds
+        if longest is not None and time.monotonic() - self._idle_since > longest:
+            return End.IDLE
+        return None
+
+    def _turn(self, steering: Steering) -> End | None:
+        """Ask once and do what the answer says."""
+        if not self._equipment.quota.take():
+            return End.POINTS_DONE
+        answer = self._ask(steering)
+        if isinstance(answer, protocol.Lease):
+            self._serve(steering, answer)
+            self._idle_since = time.monotonic()
+            return None
+        self._equipment.quota.give_back()
+        if isinstance(answer, NothingYet):
+            self._shutdown.pause(self._nap(answer))
+            return None
+        return answer
+
+    def _ask(self, steering: Steering) -> protocol.Lease | NothingYet | End | None:
+        """Ask until there is an answer; repetitions are the same ask, so no lease gets lost on its way."""
+        message = protocol.Ask(
+            new_request_id(),
+            self._worker,
+            site=self._settings.site,
+            host=socket.gethostname(),
+            agent_version=__version__,
+            wait=self._wait(),
+        )
+        try:
+            answer = patiently(
+                lambda: steering.ask(self._settings.task, message),
+                "ask for a point",
+                give_up_seconds=self._settings.give_up_seconds,
+                shutdown=self._shutdown,
+            )
+        except ServiceError as error:
+            _log.error("Cannot ask for a point: %s", error, extra={"action": "ask_failed"})
+            if is_forbidden(error):
+                return End.UNAUTHORISED
+            return End.GAVE_UP if passes(error) else End.REFUSED
+        return End.TASK_ENDED if isinstance(answer, TaskEnded) else answer
+
+    def _wait(self) -> float:
+        """How long the service may hold an ask: not far beyond the time to leave for want of work."""
+        longest = self._settings.idle_exit_seconds
+        if longest is None:
+            return self._settings.ask_wait_seconds
+        return max(min(self._settings.ask_wait_seconds, self._idle_since + longest - time.monotonic()), 0.0)
+
+    def _nap(self, answer: NothingYet) -> float:
+        nap = max(jittered(answer.retry_after), 0.05)
+        longest = self._settings.idle_exit_seconds
+        return nap if longest is None else min(nap, longest)
+
+    def _serve(self, steering: Steering, lease: protocol.Lease) -> None:
+        """Evaluate a point; the last word is on disk before it is said, and before the directory goes."""
+        extra = {"action": "point_began", "point": lease.point, "evaluation": lease.evaluation}
+        _log.info("Point %d begins (attempt %d).", lease.point, lease.attempt, extra=extra)
+        with self._equipment.workplace.room(lease) as directory:
+            if self._shutdown.asked:
+                word: FinalWord = release(lease, Leave.SHUTDOWN)
+            else:
+                word = evaluate(lease, directory, self._equipment)
+            leaving = self._shutdown.asked or self._equipment.quota.is_used_up
+            word = dataclasses.replace(word, leaving=leaving)
+            letter = Letter(self._settings.server, lease.task, lease.evaluation, word)
+            held = self._equipment.spool.put(letter)
+        _note(lease, word)
+        if not deliver(steering, self._equipment.spool, held, self._shutdown):
+            self._undelivered = True
+
+
+def _note(lease: protocol.Lease, word: FinalWord) -> None:
+    extra = {"action": "point_ended", "point": lease.point, "evaluation": lease.evaluation}
+    if isinstance(word, protocol.Tell):
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in word.metrics.items() if value is not None)
+        _log.info("Point %d is done: %s.", lease.point, metrics, extra=extra)
+    elif isinstance(word, protocol.Fail):
+        _log.warning("Point %d failed (%s): %s", lease.point, word.cause.value, word.message, extra=extra)
+    else:
+        _log.info("Point %d is given back: %s.", lease.point, word.message, extra=extra)

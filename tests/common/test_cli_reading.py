@@ -1,0 +1,263 @@
+"""The commands that read from the service: what they ask, and what they print."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_steering
+from fake_steering import FakeSteering, make_best, make_evaluation, make_point, make_summary, make_task
+from gridtune_common import protocol, wire
+from gridtune_common.cli import main, text
+
+
+@pytest.fixture
+def steering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeSteering]:
+    """A fake service that the command line finds by itself."""
+    with fake_steering.served() as fake:
+        fake_steering.configure(fake, monkeypatch, tmp_path)
+        yield fake
+
+
+@pytest.fixture
+def points(steering: FakeSteering) -> FakeSteering:
+    """A fake service with a done and a failed point."""
+    failed = make_point(
+        4,
+        state=protocol.PointState.FAILED,
+        value=None,
+        metrics={},
+        attempts=3,
+        message="exit code 1",
+    )
+    steering.on("GET", "/tasks/t1/points", protocol.PointPage([make_point(), failed]))
+    return steering
+
+
+def as_json(capsys: pytest.CaptureFixture[str]) -> Any:
+    """What was printed, as JSON."""
+    return json.loads(capsys.readouterr().out)
+
+
+def test_tasks_are_listed_in_columns(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A task is a row; the token travels as a header."""
+    steering.on("GET", "/tasks", protocol.TaskPage([make_summary(ended_at=fake_steering.CREATED)]))
+
+    assert main(["tasks", "--state", "running"]) == 0
+
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == "id name state done failed best objective age owner".split()
+    assert row.startswith("t1  digits  running  5/20       1  0.123457  minimize loss  ")
+    assert (steering.asked[0].query, steering.asked[0].token) == ({"state": "running", "limit": "20"}, "abc")
+
+
+def test_all_tasks_are_one_json_document(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """--all --json puts the pages together."""
+    first = protocol.TaskPage([make_summary(id="t2")], next="t2")
+    second = protocol.TaskPage([make_summary(id="t1")])
+    steering.on("GET", "/tasks", lambda asked: second if asked.query.get("after") else first)
+
+    assert main(["tasks", "--all", "--json"]) == 0
+
+    page = wire.decode(protocol.TaskPage, as_json(capsys))
+    assert ([task.id for task in page.items], page.next) == (["t2", "t1"], None)
+
+
+def test_a_listing_that_was_cut_says_so(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """With more tasks than the limit, stderr tells how to see them."""
+    steering.on("GET", "/tasks", protocol.TaskPage([make_summary()], next="t1"))
+
+    main(["tasks", "--limit", "1"])
+
+    assert capsys.readouterr().err == "there are more: --all\n"
+
+
+def test_a_task_is_shown_with_its_space(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that is needed to understand the task is there."""
+    steering.on("GET", "/tasks/digits", make_task(state=protocol.TaskState.PAUSED, reason="by ada"))
+
+    assert main(["show", "digits"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "name       digits",
+        "id         t1",
+        "state      paused (by ada)",
+        "owner      ada",
+        "objective  minimize loss",
+        "algorithm  hyperopt/tpe, seed 7",
+        "points     5 of 20 done, 1 ready, 2 running, 1 failed",
+        "best       loss 0.123457 at point 3",
+        "created    " + text_local(),
+        "versions   gridtune=0.1.0",
+        "",
+        "parameter      type         values",
+        "learning_rate  float        1e-05 to 0.1, log scale",
+        "optimizer      categorical  adam, sgd",
+        "momentum       float        0.5 to 0.99 (when optimizer is sgd)",
+        "",
+        "size of the space: infinite (2 of 3 parameters continuous)",
+        "constants: epochs=30",
+    ]
+
+
+def text_local() -> str:
+    """The fake's only time, in this machine's time zone."""
+    return text.local(fake_steering.CREATED)
+
+
+def test_the_task_file_can_be_had_again(steering: FakeSteering, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """--source prints what was submitted, byte for byte."""
+    steering.on("GET", "/tasks/t1", make_task())
+
+    assert main(["show", "t1", "--source"]) == 0
+    assert capsysbinary.readouterr().out == b"name: digits\n"
+
+
+def test_best_is_shown_beside_the_median(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The best point comes with its parameters and its gain."""
+    steering.on("GET", "/tasks/t1/best", make_best())
+
+    assert main(["best", "t1"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "best loss 0.123457 at point 3 (minimize)",
+        "  learning_rate  0.01",
+        "  optimizer      adam",
+        "other metrics: accuracy=0.9",
+        "median 0.5 over 5 done points; the best is 0.376543 lower (75.3 %)",
+    ]
+
+
+def test_points_are_listed_in_columns(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failed point says why."""
+    assert main(["points", "t1"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "point  state      value  tries  time   parameters",
+        "    3  done    0.123457      1  1m15s  learning_rate=0.01 optimizer=adam",
+        "    4  failed         -      3  1m15s  exit code 1 | learning_rate=0.01 optimizer=adam",
+    ]
+
+
+def test_points_as_json_are_a_page(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints the wire message, which can be read back."""
+    assert main(["points", "t1", "--json"]) == 0
+    assert wire.decode(protocol.PointPage, as_json(capsys)).items[0] == make_point()
+
+
+def test_one_point_is_shown_with_its_output(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """--number shows evaluations, reports and the end of the output."""
+    report = protocol.StoredReport("e1", 2, {"loss": 0.5}, fake_steering.CREATED)
+    detail = protocol.PointDetail(make_point(4, metrics={}), [make_evaluation()], [report])
+    steering.on("GET", "/tasks/t1/points/4", detail)
+
+    assert main(["points", "t1", "--number", "4"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "\nevaluations\ntry  state   worker    site   time  exit  why\n" in printed
+    assert "\n  1  failed  node-1/0  local  2.0s     1  exit_code: the command ended with code 1\n" in printed
+    assert "\nreports\nstep  metrics\n   2  loss=0.5\n" in printed
+    assert printed.endswith("end of the output of try 1\n  Traceback\n  ValueError: no data\n")
+
+
+def test_output_of_others_cannot_steer_the_terminal(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in a worker's name or output are shown as question marks."""
+    evil = make_evaluation(worker="a\x1b[2J", output_tail="\x1b]0;title\x07ok\n")
+    steering.on("GET", "/tasks/t1/points/4", protocol.PointDetail(make_point(4), [evil], []))
+
+    main(["points", "t1", "--number", "4"])
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def make_event(number: int) -> protocol.Event:
+    """An event of the audit log."""
+    return protocol.Event(number, fake_steering.CREATED, "ada", "point.done", "t1", 3, "e1", {"value": 0.5})
+
+
+def test_events_are_fetched_to_the_end(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pages are followed until one is empty; each event is a line."""
+    pages = {None: protocol.EventPage([make_event(1)], "1"), "1": protocol.EventPage([], "1")}
+    steering.on("GET", "/tasks/t1/events", lambda asked: pages[asked.query.get("after")])
+
+    assert main(["events", "t1", "--kind", "point.done"]) == 0
+
+    assert capsys.readouterr().out == f"{text_local()}  point.done point 3  by ada  value=0.5\n"
+    assert steering.asked[0].query == {"kind": "point.done", "limit": "500"}
+
+
+def test_following_events_ends_with_the_task(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """After the task's end a last look is taken, so that nothing is missed; --json gives a line each."""
+    answers = iter(
+        [
+            protocol.EventPage([make_event(1)], "1"),
+            protocol.EventPage([], "1"),
+            protocol.EventPage([make_event(2)], "2"),
+            protocol.EventPage([], "2"),
+        ]
+    )
+    steering.on("GET", "/tasks/t1/events", lambda asked: next(answers))
+    steering.on("GET", "/tasks/t1", make_task(state=protocol.TaskState.FINISHED))
+
+    assert main(["events", "t1", "--follow", "--json"]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [1, 2]
+
+
+def test_an_export_goes_to_its_file(steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of the file decides the format, and missing folders are made."""
+    steering.on("GET", "/tasks/t1/export", b"number,loss\n")
+
+    assert main(["export", "t1", "-o", "out/points.csv"]) == 0
+
+    assert (tmp_path / "out" / "points.csv").read_bytes() == b"number,loss\n"
+    assert capsys.readouterr().out == "wrote out/points.csv\n"
+    assert steering.asked[0].query == {"format": "csv"}
+
+
+def test_an_export_that_cannot_be_written_says_why(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output path that is a folder is a usage error."""
+    steering.on("GET", "/tasks/t1/export", b"{}")
+
+    assert main(["export", "t1", "-o", "."]) == 2
+    assert capsys.readouterr().err == "error: cannot write .: Is a directory\n"
+
+
+def test_whoami_names_user_and_scope(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The identity comes with the server that was asked."""
+    steering.on("GET", "/whoami", protocol.Identity("ada", protocol.Scope.USER, "k1"))
+
+    assert main(["whoami"]) == 0
+    assert capsys.readouterr().out == f"server  {steering.url}\nuser    ada\nscope   user\ntoken   k1\n"
+
+
+def test_a_service_that_says_no_is_exit_code_4(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The problem's detail is the message."""
+    assert main(["show", "nothing"]) == 4
+    assert capsys.readouterr().err == "error: there is no /tasks/nothing\n"
+
+
+def test_a_service_that_is_away_is_exit_code_3(
+    monkeypatch: pytest.MonkeyPatch, steering: FakeSteering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens at the address."""
+    monkeypatch.setenv("GRIDTUNE_SERVER", "http://127.0.0.1:9")
+
+    assert main(["tasks"]) == 3
+    assert capsys.readouterr().err.startswith("error: cannot reach http://127.0.0.1:9: ")
+
+
+def test_a_warning_of_the_settings_reaches_stderr(
+    steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An open token file is warned of, and the command goes on."""
+    (tmp_path / "token").write_text("abc")
+    (tmp_path / "token").chmod(0o644)
+    steering.on("GET", "/tasks", protocol.TaskPage([]))
+
+    assert main(["tasks", "--token-file", "token"]) == 0
+    assert capsys.readouterr() == (
+        "no tasks\n",
+        "warning: token holds a token and others can read it: chmod 600 token\n",
+    )

@@ -1,0 +1,163 @@
+"""Heartbeats and reports while the payload runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from gridtune_common.protocol import Report, Tell
+from gridtune_evaluation.reports import ReportReader
+from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
+from payload_scripts import agent_running, report, result, run_agent, steps, write
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    """An empty file of reports."""
+    path = tmp_path / "reports.jsonl"
+    path.touch()
+    return path
+
+
+def add(path: Path, text: str) -> None:
+    """Append to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def test_reports_are_read_once(lines: Path) -> None:
+    """Each look gives the new lines only."""
+    reader = ReportReader(lines, ["loss"])
+
+    add(lines, '{"step": 1, "loss": 2}\n')
+    first = reader.read()
+    add(lines, '{"step": 2, "loss": 1}\n')
+
+    assert first == [Report(1, {"loss": 2.0})]
+    assert reader.read() == [Report(2, {"loss": 1.0})]
+
+
+def test_half_a_line_waits_for_its_end(lines: Path) -> None:
+    """A line that is still being written is read when it is whole."""
+    reader = ReportReader(lines, ["loss"])
+
+    add(lines, '{"step": 1, "lo')
+    early = reader.read()
+    add(lines, 'ss": 2}\n')
+
+    assert (early, reader.read()) == ([], [Report(1, {"loss": 2.0})])
+
+
+def test_last_line_needs_no_end(lines: Path) -> None:
+    """When the payload has ended, a last line without a newline counts."""
+    reader = ReportReader(lines, ["loss"])
+    add(lines, '{"step": 1, "loss": 2}')
+
+    assert reader.read(ended=True) == [Report(1, {"loss": 2.0})]
+
+
+def test_no_file_is_no_report(tmp_path: Path) -> None:
+    """A payload need not report."""
+    assert ReportReader(tmp_path / "none", ["loss"]).read(ended=True) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", "[1]", '{"step": "a", "loss": 1}', '{"step": 1.5, "loss": 1}', '{"step": NaN, "loss": 1}']
+)
+def test_invalid_lines_are_skipped_and_counted(lines: Path, line: str) -> None:
+    """What is no report is logged, counted and passed over."""
+    reader = ReportReader(lines, ["loss"])
+    add(lines, f'{line}\n{{"step": 1, "loss": 2}}\n')
+
+    assert reader.read() == [Report(1, {"loss": 2.0})]
+    assert reader.n_invalid == 1
+
+
+def test_steps_count_on_where_they_are_missing(lines: Path) -> None:
+    """A line without a step follows the highest one so far."""
+    reader = ReportReader(lines, ["loss"])
+    add(lines, '{"loss": 3}\n{"loss": 2}\n{"step": 10, "loss": 1}\n{"loss": 0}\n')
+
+    assert [item.step for item in reader.read()] == [1, 2, 10, 11]
+
+
+def test_only_numbers_are_metrics(lines: Path) -> None:
+    """Texts and the like are left out, what is not finite is null, and a line without numbers is no report."""
+    reader = ReportReader(lines, ["loss"])
+    add(lines, '{"step": 1, "loss": NaN, "auc": 1, "note": "x", "ok": true}\n{"step": 2, "note": "x"}\n')
+
+    assert reader.read() == [Report(1, {"loss": None, "auc": 1.0})]
+
+
+def test_reports_arrive_while_the_payload_runs(tmp_path: Path) -> None:
+    """Reports are sent before the payload has ended, in order, many at once."""
+    command = steps(*(report(step=step, loss=step) for step in (1, 2, 3)), "sleep 1.5", result(loss=0))
+    fake = FakeSteering(make_payload(command), [make_lease()])
+
+    run_agent(fake, tmp_path)
+
+    [(evaluation, message)] = fake.reports
+    assert (evaluation, message.epoch) == ("e0-1", 1)
+    assert [item.step for item in message.reports] == [1, 2, 3]
+
+
+def test_heartbeats_keep_the_lease(tmp_path: Path) -> None:
+    """A payload that reports nothing still shows that its worker lives."""
+    fake = FakeSteering(make_payload(steps("sleep 1", result(loss=0))), [make_lease(heartbeat_seconds=0.1)])
+
+    run_agent(fake, tmp_path)
+
+    assert 3 <= len(fake.heartbeats) <= 12
+
+
+def test_training_goes_on_while_the_service_is_away(tmp_path: Path) -> None:
+    """An outage costs no training; what was reported meanwhile arrives with the result."""
+    command = steps("sleep 1", report(step=1, loss=2), "sleep 1", result(loss=1))
+    fake = FakeSteering(make_payload(command), [make_lease(heartbeat_seconds=0.2)])
+
+    with agent_running(fake, tmp_path):
+        fake.wait_until(lambda fake: bool(fake.heartbeats))
+        fake.go_away()
+        time.sleep(2)
+        fake.come_back()
+        fake.wait_until(lambda fake: bool(fake.ends))
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Tell)
+    assert [item.step for item in fake.reported] == [1]
+
+
+def test_refused_reports_do_not_stop_the_training(tmp_path: Path) -> None:
+    """Reports that steering cannot use are dropped; the evaluation goes on."""
+    command = steps(report(step=1, loss=2), "sleep 1", report(step=2, loss=1), "sleep 1")
+    fake = FakeSteering(make_payload(command), [make_lease()])
+    fake.refuse("report", 422, "metrics: too many")
+
+    run_agent(fake, tmp_path)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Tell)
+    assert [item.step for item in fake.reported] == [2]
+
+
+def test_evaluation_unknown_to_steering_ends(tmp_path: Path) -> None:
+    """When steering does not know the evaluation any more, its lease is lost."""
+    fake = FakeSteering(make_payload("exec sleep 60"), [make_lease(heartbeat_seconds=0.1)])
+    fake.refuse("heartbeat", 404, "no such evaluation")
+
+    run_agent(fake, tmp_path)
+
+    assert [type(word).__name__ for _, word in fake.ends] == ["Release"]
+
+
+def test_nan_in_reports_travels_as_null(tmp_path: Path) -> None:
+    """A diverged metric is null on the wire."""
+    command = steps(report(step=1, loss=1, auc=math.nan), write('{"loss": 1}'))
+    fake = FakeSteering(make_payload(command), [make_lease()])
+
+    run_agent(fake, tmp_path)
+
+    assert fake.reported == [Report(1, {"loss": 1.0, "auc": None})]

@@ -1,0 +1,119 @@
+"""No training outlives its agent."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridtune_evaluation import warden
+from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes import RUNTIMES, load
+from gridtune_evaluation.runtimes.port import Exit, Handle, Job
+
+#: Starts a payload as an agent does, says so, and waits to be killed.
+AGENT = """
+import sys, time
+from pathlib import Path
+from gridtune_evaluation import runtimes
+from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.port import Job
+
+guard = OrphanGuard(grace_seconds=0.5)
+guard.start()
+folder = Path(sys.argv[1])
+job = Job(sys.argv[2], folder, {"PATH": "/usr/bin:/bin", "FIFO": str(folder / "alive")}, folder / "output.log")
+handle = runtimes.load("process", guard).start(job)
+sys.stdout.write("started\\n")
+sys.stdout.flush()
+time.sleep(60)
+"""
+
+PAYLOADS = {
+    "polite": "exec 9> $FIFO; exec sleep 60",
+    "stubborn": "exec 9> $FIFO; trap '' TERM; while :; do sleep 0.05; done",
+    "with children": "exec 9> $FIFO; sleep 60 & sleep 60 & wait",
+}
+
+
+@pytest.mark.parametrize("command", PAYLOADS.values(), ids=PAYLOADS.keys())
+def test_payload_ends_when_its_agent_is_killed(tmp_path: Path, command: str) -> None:
+    """After kill -9 of the agent nothing of the payload is left within seconds."""
+    os.mkfifo(tmp_path / "alive")
+    reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    words = [sys.executable, "-c", AGENT, str(tmp_path), command]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"started\n"
+        lives_on = not _has_ended(reader, 0.3)
+
+        agent.send_signal(signal.SIGKILL)
+
+        # Everything that the payload has started holds the pipe open: its end is the end of them all.
+        assert lives_on
+        assert _has_ended(reader, 10)
+    os.close(reader)
+
+
+def test_warden_keeps_the_books() -> None:
+    """Groups come and go; half a line is none."""
+    assert warden.follow(["+11\n", "+12\n", "-11\n", "+13\n", "+1"]) == {12, 13}
+
+
+def test_warden_ends_with_its_agent() -> None:
+    """With nothing in care the warden just goes."""
+    guard = OrphanGuard()
+    guard.start()
+    guard.watch(2**22 + 1)
+    guard.forget(2**22 + 1)
+
+    guard.close()
+    guard.watch(1)
+
+
+@pytest.fixture(params=sorted(RUNTIMES))
+def handle(request: pytest.FixtureRequest, tmp_path: Path) -> Handle:
+    """A payload of every runtime in turn."""
+    job = Job("echo $A; sleep 0.2; exit 3", tmp_path, {"A": "b"}, tmp_path / "output.log")
+    return load(request.param, OrphanGuard()).start(job)
+
+
+def test_runtime_tells_the_end(handle: Handle, tmp_path: Path) -> None:
+    """Nothing while the payload runs; then its exit code, again and again."""
+    early = handle.poll()
+    while handle.poll() is None:
+        pass
+    handle.close()
+    handle.terminate()
+    handle.kill()
+
+    assert (early, handle.poll()) == (None, Exit(3))
+    assert (tmp_path / "output.log").read_text() == "b\n"
+
+
+def test_runtime_terminates(handle: Handle) -> None:
+    """SIGTERM ends a payload that does not mind it."""
+    handle.terminate()
+    while handle.poll() is None:
+        pass
+
+    assert handle.poll() == Exit(143, signal=15)
+
+
+def test_runtime_kills_on_close(handle: Handle) -> None:
+    """A payload that still runs when it is given back is killed."""
+    handle.close()
+
+    assert handle.poll() == Exit(137, signal=9)
+
+
+def _has_ended(reader: int, seconds: float) -> bool:
+    """Whether the last writer of a pipe goes within some seconds."""
+    ready, _, _ = select.select([reader], [], [], seconds)
+    return bool(ready) and os.read(reader, 1) == b""
