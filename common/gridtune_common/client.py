@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Type, TypeVar
+from typing import Any, Optional, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -57,7 +58,7 @@ class Client:
     """
 
     def __init__(
-        self, server: str, token: str, *, retry_for: float = 30.0, verify: "Optional[str | bool]" = None
+        self, server: str, token: str, *, retry_for: float = 30.0, verify: Optional[str | bool] = None
     ) -> None:
         self.server = server.rstrip("/")
         self.retry_for = retry_for
@@ -155,7 +156,7 @@ class Client:
 
     # --- evaluations
 
-    def ask(self, task: str, message: protocol.Ask) -> "protocol.Lease | NothingYet | TaskEnded":
+    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded:
         """Ask for a point; an answer may take up to ``message.wait`` seconds."""
         try:
             answer = self._request("POST", f"/tasks/{quote(task, safe='')}/ask", body=message, wait=message.wait)
@@ -189,6 +190,10 @@ class Client:
 
     # --- identity and health
 
+    def alive(self) -> protocol.Health:
+        """Whether the service's process answers at all; needs no token."""
+        return self._call("GET", "/healthz", protocol.Health)
+
     def health(self) -> protocol.Health:
         """Whether the service can do its work; needs no token."""
         return self._call("GET", "/readyz", protocol.Health)
@@ -201,7 +206,7 @@ class Client:
         """Make a token; its secret is in this answer only."""
         return self._call("POST", "/tokens", protocol.CreatedToken, body=message)
 
-    def tokens(self) -> List[protocol.Token]:
+    def tokens(self) -> list[protocol.Token]:
         """The tokens that the caller may see, without their secrets."""
         return self._call("GET", "/tokens", protocol.TokenList).items
 
@@ -212,7 +217,7 @@ class Client:
     # --- plumbing
 
     def _call(
-        self, method: str, path: str, kind: Type[T], *, body: Any = None, query: Optional[Mapping[str, Any]] = None
+        self, method: str, path: str, kind: type[T], *, body: Any = None, query: Optional[Mapping[str, Any]] = None
     ) -> T:
         return _decoded(kind, self._request(method, path, body=body, query=query))
 
@@ -226,7 +231,7 @@ class Client:
         wait: float = 0.0,
     ) -> requests.Response:
         url = f"{self.server}/api/v1{path}"
-        arguments: Dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "params": {key: value for key, value in (query or {}).items() if value is not None},
             "timeout": (_CONNECT_TIMEOUT, _READ_TIMEOUT + wait),
         }
@@ -265,7 +270,7 @@ def _retry_after(answer: requests.Response) -> Optional[float]:
         return None
 
 
-def _decoded(kind: Type[T], answer: requests.Response) -> T:
+def _decoded(kind: type[T], answer: requests.Response) -> T:
     try:
         data = answer.json()
     except requests.JSONDecodeError as error:  # a proxy's or portal's own page, say

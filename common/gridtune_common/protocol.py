@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Optional, Union
 
 #: Sent by both sides in the header below; grows only if a client must know of a change.
 PROTOCOL_VERSION = 1
@@ -19,8 +19,8 @@ PROTOCOL_HEADER = "Gridtune-Protocol"
 
 #: The value of one hyperparameter, or of a constant.
 Value = Union[bool, int, float, str, None]
-Parameters = Dict[str, Value]
-Metrics = Dict[str, Optional[float]]
+Parameters = dict[str, Value]
+Metrics = dict[str, Optional[float]]
 
 
 class TaskState(str, Enum):
@@ -122,9 +122,9 @@ class SubmitTask:
     """
 
     request_id: str
-    document: Dict[str, Any]
+    document: dict[str, Any]
     source: str = ""
-    files: List[ShippedFile] = field(default_factory=list)
+    files: list[ShippedFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -186,17 +186,17 @@ class Task:
     """
 
     summary: TaskSummary
-    document: Dict[str, Any]
+    document: dict[str, Any]
     source: str
     seed: int
-    versions: Dict[str, str]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class TaskPage:
     """Tasks, newest first; ``next`` is the cursor of the next page, None on the last."""
 
-    items: List[TaskSummary]
+    items: list[TaskSummary]
     next: Optional[str] = None
 
 
@@ -214,11 +214,11 @@ class Payload:
 
     task: str
     name: str
-    document: Dict[str, Any]
-    objectives: List[str]
-    constants: Dict[str, Any]
-    parameters: List[str]
-    files: List["FileEntry"]
+    document: dict[str, Any]
+    objectives: list[str]
+    constants: dict[str, Any]
+    parameters: list[str]
+    files: list[FileEntry]
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Ask:
     site: str = ""
     host: str = ""
     agent_version: str = ""
-    resources: Dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
     remaining_seconds: Optional[float] = None
     wait: float = 0.0
 
@@ -295,7 +295,7 @@ class Reports:
     """Intermediate metrics, many at once; a step that was reported before is ignored. Renews the lease."""
 
     epoch: int
-    reports: List[Report]
+    reports: list[Report]
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ class Tell:
     exit_code: Optional[int] = None
     output_tail: str = ""
     leaving: bool = False
-    reports: List[Report] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class Fail:
     output_tail: str = ""
     permanent: bool = False
     leaving: bool = False
-    reports: List[Report] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class Release:
     message: str = ""
     output_tail: str = ""
     leaving: bool = False
-    reports: List[Report] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ class Point:
 class PointPage:
     """Points by number; ``next`` is the cursor of the next page, None on the last."""
 
-    items: List[Point]
+    items: list[Point]
     next: Optional[str] = None
 
 
@@ -425,7 +425,7 @@ class Evaluation:
     exit_code: Optional[int] = None
     output_tail: str = ""
     metrics: Metrics = field(default_factory=dict)
-    resources: Dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -443,8 +443,8 @@ class PointDetail:
     """A point with its evaluations, oldest first, and its reports in order of arrival."""
 
     point: Point
-    evaluations: List[Evaluation]
-    reports: List[StoredReport]
+    evaluations: list[Evaluation]
+    reports: list[StoredReport]
 
 
 @dataclass(frozen=True)
@@ -458,14 +458,14 @@ class Event:
     task: Optional[str] = None
     point: Optional[int] = None
     evaluation: Optional[str] = None
-    details: Dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EventPage:
     """Events, oldest first; ``next`` continues after the last one, also when it is the newest yet."""
 
-    items: List[Event]
+    items: list[Event]
     next: Optional[str] = None
 
 
@@ -492,10 +492,10 @@ class Export:
     format: int
     exported_at: str
     task: Task
-    points: List[Point]
-    evaluations: List[Evaluation]
-    reports: List[StoredReport]
-    events: List[Event]
+    points: list[Point]
+    evaluations: list[Evaluation]
+    reports: list[StoredReport]
+    events: list[Event]
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
@@ -553,7 +553,7 @@ class CreatedToken:
 class TokenList:
     """The tokens that the caller may see."""
 
-    items: List[Token]
+    items: list[Token]
 
 
 # --- the service itself -----------------------------------------------------------------------------------------------
@@ -565,7 +565,7 @@ class Health:
 
     status: str
     version: str
-    checks: Dict[str, str] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -595,4 +595,4 @@ class Problem:
     status: int
     detail: str = ""
     instance: str = ""
-    errors: List[ProblemError] = field(default_factory=list)
+    errors: list[ProblemError] = field(default_factory=list)

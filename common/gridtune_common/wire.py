@@ -10,9 +10,10 @@ import dataclasses
 import json
 import math
 import typing
+from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
-from typing import Any, Dict, Mapping, Type, TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from gridtune_common.errors import ServiceError
 
@@ -43,7 +44,7 @@ def dump(message: Any) -> str:
     return json.dumps(encode(message), ensure_ascii=False, allow_nan=False)
 
 
-def decode(kind: Type[T], data: Any) -> T:
+def decode(kind: type[T], data: Any) -> T:
     """Build a message of class *kind* from JSON values.
 
     Raises:
@@ -94,8 +95,8 @@ def _decode_dataclass(kind: Any, data: Mapping[str, Any], path: str) -> Any:
         raise WireError(f"{path}: {error}") from error
 
 
-@lru_cache(maxsize=None)
-def _hints(kind: Any) -> Dict[str, Any]:
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

@@ -112,7 +112,8 @@ class WaitingRoom:
         self._listener = listener
         self._seats = threading.BoundedSemaphore(seats)
         self._changed = threading.Condition()
-        self._rings: dict[str, int] = {}
+        self._n_rings = 0
+        self._last_ring: dict[str, int] = {}
         threading.Thread(target=self._listen, name="waiting-room", daemon=True).start()
 
     def take_seat(self) -> bool:
@@ -123,24 +124,24 @@ class WaitingRoom:
         """Give a seat back."""
         self._seats.release()
 
-    def rings(self, task: str) -> int:
-        """How often a task rang so far; read it before looking, so that no ring before the wait is missed."""
+    def mark(self) -> int:
+        """This moment; take it before looking, so that no ring between looking and waiting is missed."""
         with self._changed:
-            return self._rings.get(task, 0)
+            return self._n_rings
 
-    def wait(self, task: str, *, beyond: int, timeout: float) -> None:
-        """Wait until a task rang more often than *beyond*, for at most *timeout* seconds."""
+    def wait(self, task: str, *, since: int, timeout: float) -> None:
+        """Wait until a task rings, or has rung since a moment, for at most *timeout* seconds."""
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._rings.get(task, 0) <= beyond and (left := deadline - time.monotonic()) > 0:
+            while self._last_ring.get(task, 0) <= since and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
 
     def _listen(self) -> None:
         while True:
             rang = self._listener.wait(60.0)
             with self._changed:
-                for task in rang:
-                    self._rings[task] = self._rings.get(task, 0) + 1
+                self._n_rings += 1
+                self._last_ring.update(dict.fromkeys(rang, self._n_rings))
                 self._changed.notify_all()
 
 

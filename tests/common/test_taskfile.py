@@ -361,7 +361,12 @@ PARENTHESES = "put one pair of parentheses around the number, and write (?:…) 
             id="memory without unit",
         ),
         pytest.param(
-            with_section("resources", memory="9" * 400 + "GiB"),
+            with_section("stop", wall_time="9" * 10**6 + "s"),
+            f'stop.wall_time: "{"9" * 58}… is no quantity; write a number with its unit, such as 5s',
+            id="a million digits",
+        ),
+        pytest.param(
+            with_section("resources", memory="9" * 390 + "GiB"),
             f'resources.memory: "{"9" * 58}… is too large; write less',
             id="memory beyond all",
         ),

@@ -263,10 +263,14 @@ def _read_payload(document: Any, flaws: Flaws) -> Optional[Payload]:
 def _read_command(command: Any, flaws: Flaws) -> Any:
     if not isinstance(command, (list, tuple)):
         return command
+    arguments: list[str] = []
     for index, argument in enumerate(command):
-        if not isinstance(argument, str) and not is_number(argument):
+        if isinstance(argument, str) or is_number(argument):
+            arguments.append(as_text(argument))
+        else:
             flaws.add(f"payload.command[{index}]", f"{show(argument)} is no text; put it in quotes")
-    return join_arguments([as_text(argument) for argument in command])
+            arguments.append(show(argument))
+    return join_arguments(arguments)
 
 
 def _check_names(fields: Mapping[str, Any], flaws: Flaws) -> None:

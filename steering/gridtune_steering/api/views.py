@@ -153,27 +153,27 @@ def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
 )
 def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
     """Ask for a point; waits for one if need be, and answers 204 if none came."""
+    mark = context.room.mark()
     lease = evaluations.ask(context.steering, context.caller, task, body)
     if lease is not None or body.wait <= 0:
         return lease or _nothing_yet(_RETRY_SOON)
     if not context.room.take_seat():
         return _nothing_yet(_RETRY_CROWDED)
     try:
-        return _wait_for_point(context, task, body) or _nothing_yet(_RETRY_SOON)
+        return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_SOON)
     finally:
         context.room.leave_seat()
 
 
-def _wait_for_point(context: Context, task: str, body: Ask) -> Lease | None:
+def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease | None:
     known = tasks.resolve(context.steering, context.caller, task)
     deadline = time.monotonic() + min(body.wait, context.steering.settings.ask_wait_seconds)
-    while True:
-        rings = context.room.rings(known)
+    lease = None
+    while lease is None and (left := deadline - time.monotonic()) > 0:
+        context.room.wait(known, since=mark, timeout=min(left, _LOOK_AGAIN))
+        mark = context.room.mark()
         lease = evaluations.ask(context.steering, context.caller, known, body)
-        left = deadline - time.monotonic()
-        if lease is not None or left <= 0:
-            return lease
-        context.room.wait(known, beyond=rings, timeout=min(left, _LOOK_AGAIN))
+    return lease
 
 
 def _nothing_yet(retry_after: float) -> Response:
