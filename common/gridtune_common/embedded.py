@@ -243,8 +243,8 @@ class _Child:
         """Send SIGTERM, and kill what is left after *seconds*, or when the wait is interrupted."""
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.terminate()
         try:
+            self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
         finally:

@@ -38,7 +38,7 @@ def test_a_running_task_is_drawn_whole() -> None:
         "█████████████░░░░░░░░░░░░░  11/24 done, 3 running, 2 ready, 1 failed",
         "2m10s elapsed, about 2m5s left",
         "best val_loss 0.0213422 at point 7  learning_rate=0.01 layers=3",
-        "█▇▇▂▁  0.5 → 0.0213422",
+        "███▄▁  0.5 → 0.0213422",
         "  running   worker     time   latest",
         "  point 12  node-1/0   12s    val_loss=0.31 at step 4",
         "  point 13  node-10/0  1m15s",
@@ -53,7 +53,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
     assert all(line.isascii() for line in lines)
     assert lines[1].startswith("#############.............  11/24 done")
-    assert lines[4] == "#%%._  0.5 -> 0.0213422"
+    assert lines[4] == "###=_  0.5 -> 0.0213422"
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60])
@@ -113,7 +113,8 @@ def test_a_view_is_one_line_in_a_log() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "drawn"), [([1.0], "▁"), ([1.0, 1.0], "▁▁"), ([0.0, 7.0], "▁█"), (range(100), "▁▂▃▄▅▆▇█")]
+    ("values", "drawn"),
+    [([1.0], "▁"), ([1.0, 1.0], "▁▁"), ([0.0, 7.0], "▁█"), ([1.0, 10.0, 100.0], "▁▅█"), (range(100), "▁▂▃▄▅▆▇█")],
 )
 def test_a_sparkline_spans_its_values(values: list[float], drawn: str) -> None:
     """The lowest value is lowest, the highest highest, and many values are thinned evenly."""

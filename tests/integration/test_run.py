@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ import pytest
 GOOD = """echo '{"step": 1, "loss": {x}}' >> "$GRIDTUNE_DIR/reports.jsonl"; echo '{"loss": {x}}' > output.json"""
 SLOW = "sleep 60"
 BAD = "echo there is no data; exit 3"
+
+
+@pytest.fixture(autouse=True)
+def heeds_interrupts() -> Iterator[None]:
+    """Children heed SIGINT, also when the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def write_task(folder: Path, command: str, points: int = 4) -> None:

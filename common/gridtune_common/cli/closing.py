@@ -11,6 +11,7 @@ from gridtune_common.cli.commands.export import save
 from gridtune_common.cli.commands.points import tail
 from gridtune_common.cli.output import Style
 from gridtune_common.client import Client
+from gridtune_common.errors import GridtuneError
 
 #: The files of a run's results, and the format that the service exports for each.
 FILES = {"points.csv": "csv", "task.json": "json", "report.html": "html"}
@@ -18,20 +19,17 @@ FILES = {"points.csv": "csv", "task.json": "json", "report.html": "html"}
 
 def lines(client: Client, summary: protocol.TaskSummary, folder: Path, style: Style) -> list[str]:
     """Save the results to *folder* and say what was found."""
-    written = [_saved(client, summary.id, folder / name, form) for name, form in FILES.items()]
-    return [
-        "",
-        *_outcome(client, summary, style),
-        *_failures(client, summary),
-        "",
-        "results:",
-        *(f"  {path}" for path in written),
-    ]
+    saved = [_saved(client, summary.id, folder / name, form) for name, form in FILES.items()]
+    return ["", *_outcome(client, summary, style), *_failures(client, summary), "", "results:", *saved]
 
 
-def _saved(client: Client, task: str, path: Path, form: str) -> Path:
-    save(path, client.export(task, form))
-    return path
+def _saved(client: Client, task: str, path: Path, form: str) -> str:
+    """Save one file; one that cannot be had is told in its place, and does not take the others with it."""
+    try:
+        save(path, client.export(task, form))
+    except GridtuneError as error:
+        return f"  no {path}: {error}"
+    return f"  {path}"
 
 
 def _outcome(client: Client, summary: protocol.TaskSummary, style: Style) -> list[str]:

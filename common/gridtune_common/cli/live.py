@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -169,7 +170,7 @@ def _failures(view: View) -> list[list[Span]]:
 
 
 def sparkline(values: Sequence[float], width: int, style: Style | None = None) -> str:
-    """Values as blocks of different heights, the lowest value lowest.
+    """Values as blocks of different heights, the lowest value lowest; on a log scale if they span more than a decade.
 
     >>> sparkline([4.0, 3.0, 1.0, 1.0], 40)
     '█▆▁▁'
@@ -178,6 +179,8 @@ def sparkline(values: Sequence[float], width: int, style: Style | None = None) -
     """
     blocks = _BLOCKS if (style or Style()).unicode else _ASCII_BLOCKS
     shown = _thinned(values, width)
+    if 0 < 10 * min(shown) < max(shown):
+        shown = [math.log(value) for value in shown]
     low, high = min(shown), max(shown)
     if low == high:
         return blocks[0] * len(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -58,8 +59,9 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Write a line for the person at the terminal, beside the results, to stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody is there to read it, and the work goes on
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:

@@ -17,9 +17,11 @@ from gridtune_common.protocol import EvaluationState, Export, Point, PointState
 from gridtune_common.units import show_seconds
 
 from .axes import INACTIVE, show
-from .charts import curves, parallel, progress, slices, slices_note
+from .charts import curves, progress
 from .findings import Findings, findings, moment, run_seconds, seconds_between
 from .importance import LEAST_POINTS, study
+from .parallel import parallel
+from .slices import slices, slices_note
 
 _MOST_ROWS = 1000
 _MOST_FAILED_ROWS = 200

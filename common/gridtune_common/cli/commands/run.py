@@ -191,9 +191,10 @@ def _n_cpus() -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM and a closed terminal like Ctrl-C."""
+    """Treat SIGTERM and a closed terminal like Ctrl-C; what is ignored, as under nohup, stays ignored."""
     signals = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = [(number, signal.signal(number, _interrupt)) for number in signals]
+    heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [(number, signal.signal(number, _interrupt)) for number in heeded]
     try:
         yield
     finally:
@@ -202,4 +203,5 @@ def _interruptible() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a terminal that closes may say so twice
     raise KeyboardInterrupt
