@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -26,6 +26,7 @@ _LATER = frozenset({429, 502, 503, 504})
 #: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
+_LOOPBACK = "localhost,127.0.0.1,::1"
 
 
 def new_request_id() -> str:
@@ -47,6 +48,18 @@ class TaskEnded:
     reason: str
 
 
+class _Bearer(requests.auth.AuthBase):
+    """Sends the token. As an `auth` it goes before what ~/.netrc may hold, which a plain header would not."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 class Client:
     """A connection to one steering service. Not to be shared between threads: make one each.
 
@@ -65,8 +78,9 @@ class Client:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"gridtune/{__version__}"
         self._session.headers[protocol.PROTOCOL_HEADER] = str(protocol.PROTOCOL_VERSION)
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.auth = _Bearer(token)
+        # a proxy of the site cannot reach this machine's own services
+        self._proxies = {"no_proxy": _LOOPBACK} if urlsplit(server).hostname in _LOOPBACK.split(",") else {}
         if verify is not None:
             self._session.verify = verify
 
@@ -234,6 +248,7 @@ class Client:
         arguments: dict[str, Any] = {
             "params": {key: value for key, value in (query or {}).items() if value is not None},
             "timeout": (_CONNECT_TIMEOUT, _READ_TIMEOUT + wait),
+            "proxies": self._proxies,
         }
         if body is not None:
             arguments["json"] = wire.encode(body)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
@@ -56,6 +54,9 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema up to date."""
+        from alembic import command  # web processes and hosts, which do not migrate, start the sooner without
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.write() as connection:

@@ -65,7 +65,7 @@ def _prepare(settings: Settings) -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     environment = {**os.environ, "GRIDTUNE_STEERING_DATA": str(settings.data.resolve())}
-    python = [sys.executable, "-m"]
+    python = [sys.executable, "-P", "-m"]  # no file in the folder that we were started in is taken for a module
     web = Child(
         "the web process",
         [*python, "gridtune_steering.api", str(listener.fileno())],
