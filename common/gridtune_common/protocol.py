@@ -375,6 +375,7 @@ class Point:
 
     Attributes:
         value: The value of the first objective.
+        attempts: How many attempts have failed or were lost; what was given back does not count.
         metrics: The final metrics; empty until the point is done.
         informed_by: How many results the optimizer had learnt when it proposed this point.
         observed: This point's place in the order in which the optimizer learnt results, from 0.

@@ -135,9 +135,9 @@ def test_points_are_listed_in_columns(points: FakeSteering, capsys: pytest.Captu
     assert main(["points", "t1"]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
-        "point  state      value  tries  time   parameters",
-        "    3  done    0.123457      1  1m15s  learning_rate=0.01 optimizer=adam",
-        "    4  failed         -      3  1m15s  exit code 1 | learning_rate=0.01 optimizer=adam",
+        "point  state      value  failures  time   parameters",
+        "    3  done    0.123457         1  1m15s  learning_rate=0.01 optimizer=adam",
+        "    4  failed         -         3  1m15s  exit code 1 | learning_rate=0.01 optimizer=adam",
     ]
 
 

@@ -89,7 +89,7 @@ def page(export: Export) -> str:
         least_points=LEAST_POINTS,
         reasons=_reasons(export),
         most_reasons=_MOST_REASONS,
-        columns=_columns(["point", "state", objective, *space, "attempts", "worker", "duration", "message"], rows),
+        columns=_columns(["point", "state", objective, *space, "failures", "worker", "duration", "message"], rows),
         rows=rows,
         rows_note=rows_note,
         source=task.source or json.dumps(task.document, indent=2),

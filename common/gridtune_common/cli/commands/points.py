@@ -43,7 +43,7 @@ def listing(page: protocol.PointPage, now: datetime) -> list[str]:
     """Points, a line each."""
     if not page.items:
         return ["no points"]
-    header = ["point", "state", "value", "tries", "time", "parameters"]
+    header = ["point", "state", "value", "failures", "time", "parameters"]
     rows = [_row(point, now) for point in page.items]
     return text.table(header, rows, width=output.width_of(sys.stdout), style=output.style_of(sys.stdout))
 
@@ -72,7 +72,7 @@ def detail(found: protocol.PointDetail, now: datetime) -> list[str]:
             ("state", state + (f" ({text.one_line(point.message)})" if point.message else "")),
             ("parameters", text.pairs(point.parameters)),
             ("metrics", text.pairs(point.metrics)),
-            ("tries", str(point.attempts)),
+            ("failures", str(point.attempts)),
             ("created", text.local(point.created_at)),
             ("started", text.local(point.started_at) if point.started_at else ""),
             ("ended", text.local(point.ended_at) if point.ended_at else ""),
