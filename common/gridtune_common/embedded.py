@@ -1,7 +1,7 @@
 """A service and workers on this machine, as child processes of whoever needs them.
 
 Both run in sessions of their own, so that Ctrl-C in a terminal reaches their parent only, which ends them in
-order.
+order. When the parent is killed, they end by themselves.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Service:
         return service if service and _answers(f"{service.url}/healthz", _PROBE_SECONDS) else None
 
     def _start(self) -> None:
-        words = ["serve", "--data", str(self.data), "--port", str(self._port)]
+        words = ["serve", "--data", str(self.data), "--port", str(self._port), "--stop-with-parent"]
         if self._child is None:
             self._child = _Child("gridtune serve", words, _without_settings(os.environ), self.log)
         self._child.words = words
@@ -159,6 +159,7 @@ class Workers:
     def __init__(self, url: str, token: Secret, task: str, n: int, *, log: Path) -> None:
         self.log = log
         words = ["agent", "--server", url, "--task", task, "--slots", str(n), "--site", "local"]
+        words.append("--stop-with-parent")
         environment = {**_without_settings(os.environ), "GRIDTUNE_TOKEN": token.reveal()}
         self._child = _Child("gridtune agent", words, environment, log)
 
@@ -219,7 +220,7 @@ class _Child:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 _interpreter() + self.words,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self._environment),
@@ -234,6 +235,7 @@ class _Child:
         if self._restarts >= _RESTARTS:
             raise self.died(kind, f"ended {self._restarts + 1} times")
         self._restarts += 1
+        self.stop(0.0)
 
     def died(self, kind: type[GridtuneError], how: str) -> GridtuneError:
         tail = "\n".join(f"  {line}" for line in self._tail()) or "  (nothing)"
@@ -241,7 +243,7 @@ class _Child:
 
     def stop(self, seconds: float) -> None:
         """Send SIGTERM, and kill what is left after *seconds*, or when the wait is interrupted."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             return
         try:
             self._process.terminate()
@@ -251,6 +253,8 @@ class _Child:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
 
     def _tail(self) -> list[str]:
         try:

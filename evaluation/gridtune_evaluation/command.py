@@ -26,6 +26,7 @@ from gridtune_common.cli.connection import connected
 from gridtune_common.cli.exits import ExitCode
 from gridtune_common.client import Client
 from gridtune_common.errors import GridtuneError
+from gridtune_common.parent import stop_with_parent
 from gridtune_evaluation.agent import Agent
 from gridtune_evaluation.runtimes import RUNTIMES
 from gridtune_evaluation.settings import Settings, default_work
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(GRIDTUNE_WORK_DIR; else a folder of your own under the temporary one)",
     )
     add("--keep-work", action="store_true", help="leave working directories behind, for a look at them")
-    add("--once-idle-exit", metavar="TIME", type=_duration, help="end after this time without a point: 90, 5m")
+    add("--exit-when-idle", metavar="TIME", type=_duration, help="end after this time without a point: 90, 5m")
     add("--max-points", metavar="K", type=_count, help="end after K points")
     add(
         "--give-up-after",
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=3600.0,
         help="stop asking when the service has been away for this time (default: 1h)",
     )
+    add("--stop-with-parent", action="store_true", help="end, as at SIGTERM, when standard input closes")
     add("--verbose", action="store_true", help="log more")
 
 
@@ -96,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in found.warnings:
         _log.warning("%s", warning, extra={"action": "settings"})
     connection = found.connection()
+    if arguments.stop_with_parent:
+        stop_with_parent()
     end = _run_agent(settings_from(arguments, connection, os.environ), connection)
     return _EXIT_CODES[end]
 
@@ -112,7 +116,7 @@ def settings_from(
         site=arguments.site,
         runtime=arguments.runtime,
         keep_work=arguments.keep_work,
-        idle_exit_seconds=arguments.once_idle_exit,
+        idle_exit_seconds=arguments.exit_when_idle,
         max_points=arguments.max_points,
         give_up_seconds=arguments.give_up_after,
     )

@@ -28,7 +28,7 @@ class End(Enum):
 
     TASK_ENDED = "the task has ended"
     POINTS_DONE = "--max-points are evaluated"
-    IDLE = "there was no point for --once-idle-exit"
+    IDLE = "there was no point for --exit-when-idle"
     SHUTDOWN = "it was asked to end"
     UNDELIVERED = "it was asked to end; a result waits in the spool for the next agent"
     GAVE_UP = "the service was away for --give-up-after"

@@ -1,18 +1,15 @@
 """Child processes that are kept running, and that end when their parent does, however it ends.
 
-Each child gets the reading end of a pipe as its standard input. Nothing is ever written: when the parent dies, even
-by ``kill -9``, the pipe closes and the child leaves.
+Each child gets a pipe as its standard input, so that it can tell when its parent is gone (`gridtune_common.parent`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _log = logging.getLogger("gridtune.serve")
@@ -74,6 +71,7 @@ class Supervisor:
             is_row = now - child.started_at < _GOOD_LIFE
             child.pause = min(child.pause * 2, _LONGEST_PAUSE) if is_row else _FIRST_PAUSE
             child.due_at = now + child.pause
+            _close_pipe(child.process)
             child.process = None
             _log.warning("%s ended with code %s; starting it again", child.name, code, extra={"action": "child_ended"})
 
@@ -98,14 +96,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _close_pipe(process)
 
 
-def when_parent_dies(action: Callable[[], None]) -> None:
-    """In a child: run *action*, in a thread, when the parent is gone."""
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            continue
-        action()
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()

@@ -53,7 +53,7 @@ def test_work_folder_from_the_environment() -> None:
 @pytest.mark.parametrize(("word", "seconds"), [("90", 90.0), ("1.5", 1.5), ("5m", 300.0)])
 def test_times_have_units_or_are_seconds(word: str, seconds: float) -> None:
     """Times can be written both ways."""
-    assert settings("--once-idle-exit", word).idle_exit_seconds == seconds
+    assert settings("--exit-when-idle", word).idle_exit_seconds == seconds
 
 
 @pytest.mark.parametrize("words", [["--slots", "0"], ["--max-points", "x"], ["--give-up-after", "soon"]])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from real_service import wait_for
+
 GOOD = """echo '{"step": 1, "loss": {x}}' >> "$GRIDTUNE_DIR/reports.jsonl"; echo '{"loss": {x}}' > output.json"""
 SLOW = "sleep 60"
 BAD = "echo there is no data; exit 3"
@@ -138,3 +140,21 @@ def test_an_interrupted_run_goes_on_later(tmp_path: Path, number: signal.Signals
     assert resumed.returncode == 0, resumed.stderr
     assert "2/2 done" in resumed.stdout
     assert len(list((tmp_path / "gridtune-results").iterdir())) == 1
+
+
+def test_a_killed_run_leaves_nothing_running(tmp_path: Path) -> None:
+    """Kill -9 of the command ends its service, its agent and their payloads, and the task can be resumed."""
+    write_task(tmp_path, "echo $$ > ../../../pid; " + SLOW)
+    run = subprocess.Popen(
+        command("run", "task.json"), cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.DEVNULL
+    )
+    payload = wait_for("a payload", lambda: next(iter(tmp_path.rglob("pid")), None))
+    wait_for("its process id", payload.read_text)
+    note = tmp_path / "gridtune-data" / "service.json"
+    pids = [int(payload.read_text()), json.loads(note.read_text())["pid"]]
+
+    run.kill()
+    run.wait()
+
+    wait_for("their end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert not note.exists()

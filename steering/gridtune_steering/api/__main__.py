@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from gridtune_common.parent import stop_with_parent
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
 from gridtune_steering.doorbell import WaitingRoom
 from gridtune_steering.settings import Settings
-from gridtune_steering.supervisor import when_parent_dies
 
 #: Seconds that requests in progress get at the end; longer ones are repeated by their clients.
 _GRACE = 3
@@ -58,8 +57,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
 def _leave_with_grandparent(_worker: Any) -> None:
     """When whoever started this web process is gone, ask gunicorn's master, this worker's parent, to end."""
-    master = os.getppid()
-    when_parent_dies(lambda: os.kill(master, signal.SIGTERM))
+    stop_with_parent(os.getppid())
 
 
 def main() -> None:

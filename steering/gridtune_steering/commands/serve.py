@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
+from gridtune_common.parent import stop_with_parent
 from gridtune_steering.assembly import assemble
 from gridtune_steering.identity.secrets import write_private
 from gridtune_steering.services import tokens
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
     )
+    parser.add_argument("--stop-with-parent", action="store_true", help="end when standard input closes")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings.from_environment(data=arguments.data)
     os.umask(0o077)  # the database and the logs are nobody else's
     settings.data.mkdir(parents=True, exist_ok=True)
+    if arguments.stop_with_parent:
+        stop_with_parent()
     with _alone_on(settings.data):
         _prepare(settings)
         with _listening(arguments.host, arguments.port) as listener:

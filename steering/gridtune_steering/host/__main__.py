@@ -8,10 +8,10 @@ import secrets
 import signal
 import socket
 
+from gridtune_common.parent import stop_with_parent
 from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
-from gridtune_steering.supervisor import when_parent_dies
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         host = Host(steering, name)
         signal.signal(signal.SIGTERM, lambda *_: host.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        when_parent_dies(host.stop)
+        stop_with_parent()
         host.run(listener)
 
 
