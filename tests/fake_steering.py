@@ -122,7 +122,7 @@ def _handler(fake: FakeSteering) -> type[BaseHTTPRequestHandler]:
 def make_summary(**changes: Any) -> protocol.TaskSummary:
     """A task after some of its points."""
     summary = protocol.TaskSummary(
-        id="t1",
+        id="t2t2t2t2",
         name="digits",
         owner="ada",
         state=protocol.TaskState.RUNNING,

@@ -19,7 +19,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import evaluations, tasks
+from gridtune_steering.services import evaluations, hosting, tasks
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
@@ -70,11 +70,13 @@ class Bench:
         """Forget the host in memory, as a crash would, and start another of this name."""
         self.host = Host(self.steering, name)
 
-    def work(self) -> None:
-        """Let the host look around once."""
+    def work(self, *, reachable: bool = True) -> None:
+        """Let the host look around once, with web processes there or not."""
         if self.host is None:
             self.new_host()
         assert self.host is not None
+        if reachable:
+            hosting.note_presence(self.steering)
         self.host.look_around()
 
     def ask(self, task: str, worker: str = "w", **more: Any) -> Lease | None:

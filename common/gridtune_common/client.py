@@ -7,6 +7,7 @@ Every call can be repeated without harm (mutating ones carry a `request_id`), so
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ _LATER = frozenset({429, 502, 503, 504})
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
 _LOOPBACK = "localhost,127.0.0.1,::1"
+_TASK_ID = re.compile(r"[2-9a-hjkmnp-tv-z]{8}")
 
 
 def new_request_id() -> str:
@@ -95,13 +97,35 @@ class Client:
         return self._call("POST", "/tasks", protocol.Task, body=message)
 
     def tasks(
-        self, *, state: Optional[str] = None, after: Optional[str] = None, limit: Optional[int] = None
+        self,
+        *,
+        state: Optional[str] = None,
+        name: Optional[str] = None,
+        owner: Optional[str] = None,
+        after: Optional[str] = None,
+        limit: Optional[int] = None,
     ) -> protocol.TaskPage:
         """One page of the tasks that the caller may see, newest first."""
-        return self._call("GET", "/tasks", protocol.TaskPage, query={"state": state, "after": after, "limit": limit})
+        query = {"state": state, "name": name, "owner": owner, "after": after, "limit": limit}
+        return self._call("GET", "/tasks", protocol.TaskPage, query=query)
+
+    def task_id(self, reference: str) -> str:
+        """The id of a task that is given by its id, or by its name: the caller's own newest of that name.
+
+        What looks like an id is taken for one.
+
+        Raises:
+            Refused: The caller has no task of that name.
+        """
+        if _TASK_ID.fullmatch(reference):
+            return reference
+        found = self.tasks(name=reference, owner=self.whoami().user, limit=1).items
+        if not found:
+            raise Refused(404, {"title": "Not Found", "detail": f"you have no task called {reference!r}"})
+        return found[0].id
 
     def task(self, task: str) -> protocol.Task:
-        """A task, whole; *task* is its id or its name (the newest of that name)."""
+        """A task, whole."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}", protocol.Task)
 
     def change_task(self, task: str, message: protocol.ChangeTask) -> protocol.Task:

@@ -100,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     connection = found.connection()
     if arguments.stop_with_parent:
         stop_with_parent()
+    with connected(connection) as client:
+        arguments.task = client.task_id(arguments.task)
     end = _run_agent(settings_from(arguments, connection, os.environ), connection)
     return _EXIT_CODES[end]
 

@@ -10,6 +10,7 @@
 * ``GRIDTUNE_RESULT_FILE``: where the final metrics go, ``output.json`` in the working directory by default.
 * ``GRIDTUNE_TASK``, ``GRIDTUNE_POINT``, ``GRIDTUNE_EVALUATION``, ``GRIDTUNE_ATTEMPT``: which evaluation
   this is.
+* The agent's virtual environment, if it runs in one, as if it were activated: ``python`` is its Python.
 * The variables of the agent itself, but nothing else that begins with ``GRIDTUNE_``: no token reaches a
   payload. Those of ``payload.environment`` win over the agent's. ``PYTHONUNBUFFERED=1`` unless set
   otherwise, so that what a Python program prints is there when it is killed.
@@ -18,7 +19,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +60,7 @@ def environment(surrounding: Mapping[str, str], plan: Plan, lease: protocol.Leas
     return {
         "PYTHONUNBUFFERED": "1",
         **{name: value for name, value in surrounding.items() if not name.startswith(_PREFIX)},
+        **_activation(surrounding),
         **plan.environment,
         **{f"GRIDTUNE_PARAM_{_shout(name)}": _text(value) for name, value in values_of(lease, plan).items()},
         "GRIDTUNE_DIR": str(room.control),
@@ -66,6 +70,13 @@ def environment(surrounding: Mapping[str, str], plan: Plan, lease: protocol.Leas
         "GRIDTUNE_EVALUATION": lease.evaluation,
         "GRIDTUNE_ATTEMPT": str(lease.attempt),
     }
+
+
+def _activation(surrounding: Mapping[str, str]) -> dict[str, str]:
+    if sys.prefix == sys.base_prefix:
+        return {}
+    programs = [str(Path(sys.executable).parent), *filter(None, [surrounding.get("PATH")])]
+    return {"VIRTUAL_ENV": sys.prefix, "PATH": os.pathsep.join(programs)}
 
 
 def _shout(name: str) -> str:

@@ -18,6 +18,9 @@ from types import TracebackType
 _HOSTS, _ASKERS = "host", "ask"
 #: Longest task id that a ring carries, in bytes.
 _RING_SIZE = 64
+_MANY_TASKS = 10_000
+#: Longest path of a Unix socket, in bytes, less the socket's own name.
+_LONGEST_FOLDER = 70
 
 
 class LocalBell:
@@ -61,7 +64,7 @@ class LocalBell:
             try:
                 self._socket.sendto(task.encode(), str(path))
             except BlockingIOError:
-                continue  # its buffer is full of rings, so it will wake up anyway
+                continue  # its buffer is full of rings; it will look around
             except (ConnectionRefusedError, FileNotFoundError):
                 path.unlink(missing_ok=True)  # left behind by a process that was killed
 
@@ -141,15 +144,20 @@ class WaitingRoom:
             rang = self._listener.wait(60.0)
             with self._changed:
                 self._n_rings += 1
+                if len(self._last_ring) > _MANY_TASKS:
+                    self._last_ring.clear()  # a waiter that misses its ring for that looks again soon
                 self._last_ring.update(dict.fromkeys(rang, self._n_rings))
                 self._changed.notify_all()
 
 
 def _socket_folder(data: Path) -> Path:
-    """A short path: a Unix socket's must be under 108 bytes, however deep the data folder lies."""
-    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"gridtune-{os.getuid()}" / name
+    """Where the sockets lie: in the data folder, or, if its path is too long for sockets, in a private one."""
+    home = os.fsencode(data.resolve())
+    private = f"gridtune-sockets-{os.getuid()}-{hashlib.sha256(home).hexdigest()[:12]}"
+    elsewhere = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mode and owner are checked
+    candidates = [data.resolve() / "sockets", *(Path(folder) / private for folder in elsewhere if folder)]
+    folder = next(path for path in candidates if len(os.fsencode(path)) <= _LONGEST_FOLDER)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.parent.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder.parent} belongs to somebody else")
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
     return folder

@@ -23,7 +23,7 @@ class Settings:
         database: SQLAlchemy URL; by default SQLite in the data folder. May hold a password, so it is never shown.
         lease_seconds: How long a worker may be silent before its point goes to another.
         ask_wait_seconds: How long an ask may wait for a point at most.
-        threads: Requests served at a time by one web process; at most half of them may be waiting asks.
+        threads: Requests served at a time by one web process, at least 2; half of them may be waiting asks.
         body_limit: Largest request body, in bytes.
         host_lease_seconds: How long an optimizer host may be silent before its tasks go to another.
         request_memory_seconds: How long answers are kept for repeated requests.
@@ -48,6 +48,10 @@ class Settings:
         ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is not above zero")
+        if self.threads < 2:
+            raise ConfigurationError(f"{_PREFIX}THREADS: must be at least 2, or a waiting ask stops all others")
+        if self.host_lease_seconds <= 3:
+            raise ConfigurationError(f"{_PREFIX}HOST_LEASE_SECONDS: must be above 3, it is renewed every second")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

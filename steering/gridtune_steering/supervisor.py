@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,15 +43,16 @@ class Supervisor:
 
     def __init__(self, children: Sequence[Child]) -> None:
         self._children = children
-        self._stopping = threading.Event()
+        self._is_stopping = False
 
     def stop(self) -> None:
-        """Ask for the end; callable from a signal handler."""
-        self._stopping.set()
+        """Ask for the end. Callable from a signal handler: a flag, since an event's lock may be held just then."""
+        self._is_stopping = True
 
     def run(self, *, grace: float) -> None:
         """Keep all children running until `stop`; then end them, by force after *grace* seconds."""
-        while not self._stopping.wait(_PACE):
+        while not self._is_stopping:
+            time.sleep(_PACE)
             for child in self._children:
                 self._look_after(child)
         self._end_all(grace)

@@ -25,7 +25,7 @@ def steering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeSt
 @pytest.fixture
 def tokens(steering: FakeSteering) -> FakeSteering:
     """A fake service with one token."""
-    token = protocol.Token("k1", "", "ada", protocol.Scope.TASK, fake_steering.CREATED, task="t1")
+    token = protocol.Token("k1", "", "ada", protocol.Scope.TASK, fake_steering.CREATED, task="t2t2t2t2")
     steering.on("POST", "/tokens", protocol.CreatedToken(token, SECRET))
     steering.on("GET", "/tokens", protocol.TokenList([token]))
     steering.on("DELETE", "/tokens/k1", None)
@@ -35,10 +35,10 @@ def tokens(steering: FakeSteering) -> FakeSteering:
 @pytest.mark.parametrize(
     ("words", "state", "sent", "said"),
     [
-        (["pause", "t1"], "paused", "pause", "is paused; running evaluations go on to their end"),
-        (["resume", "t1"], "running", "resume", "hands out points again"),
-        (["cancel", "t1"], "cancelled", "cancel", "is cancelled; what was found is kept"),
-        (["extend", "t1", "10"], "running", "extend", "is running and may make 20 points in all"),
+        (["pause", "t2t2t2t2"], "paused", "pause", "is paused; running evaluations go on to their end"),
+        (["resume", "t2t2t2t2"], "running", "resume", "hands out points again"),
+        (["cancel", "t2t2t2t2"], "cancelled", "cancel", "is cancelled; what was found is kept"),
+        (["extend", "t2t2t2t2", "10"], "running", "extend", "is running and may make 20 points in all"),
     ],
 )
 def test_a_change_is_confirmed_in_one_line(
@@ -50,48 +50,48 @@ def test_a_change_is_confirmed_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each change is sent with a request id, and the answer tells what is now true."""
-    steering.on("PATCH", "/tasks/t1", make_task(state=protocol.TaskState(state)))
+    steering.on("PATCH", "/tasks/t2t2t2t2", make_task(state=protocol.TaskState(state)))
 
     assert main(words) == 0
 
     body = steering.asked[0].body
     assert (body["action"], body["points"]) == (sent, int((*words, "0")[2]))
     assert len(body["request_id"]) == 32
-    assert capsys.readouterr().out == f"digits (t1) {said}\n"
+    assert capsys.readouterr().out == f"digits (t2t2t2t2) {said}\n"
 
 
 def test_deleting_names_what_is_gone(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """A name is looked up first, so that the very task that is named is deleted, by its id."""
-    steering.on("GET", "/tasks/digits", make_task())
-    steering.on("DELETE", "/tasks/t1", None)
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
+    steering.on("DELETE", "/tasks/t2t2t2t2", None)
 
-    assert main(["delete", "digits"]) == 0
+    assert main(["delete", "t2t2t2t2"]) == 0
 
-    assert capsys.readouterr().out == "digits (t1) is deleted\n"
+    assert capsys.readouterr().out == "digits (t2t2t2t2) is deleted\n"
     assert "request_id" in steering.asked[1].query
 
 
 def test_a_token_for_a_task_goes_to_stdout_alone(tokens: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """``$(gridtune token create --task T)`` is the secret and nothing else."""
-    assert main(["token", "create", "--task", "t1", "--lifetime", "7d"]) == 0
+    assert main(["token", "create", "--task", "t2t2t2t2", "--lifetime", "7d"]) == 0
 
     body = tokens.asked[0].body
-    assert (body["scope"], body["task"], body["lifetime_seconds"]) == ("task", "t1", 604800.0)
-    assert capsys.readouterr() == (f"{SECRET}\n", "token k1: task for task t1, user ada\n")
+    assert (body["scope"], body["task"], body["lifetime_seconds"]) == ("task", "t2t2t2t2", 604800.0)
+    assert capsys.readouterr() == (f"{SECRET}\n", "token k1: task for task t2t2t2t2, user ada\n")
 
 
 def test_a_token_can_be_written_for_its_owner_only(
     tokens: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With -o the secret is in a file with mode 0600, and on no stream."""
-    assert main(["token", "create", "--task", "t1", "-o", "token"]) == 0
+    assert main(["token", "create", "--task", "t2t2t2t2", "-o", "token"]) == 0
 
     assert (tmp_path / "token").read_text() == f"{SECRET}\n"
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
     assert SECRET not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("words", [["--scope", "task"], ["--scope", "user", "--task", "t1"]])
+@pytest.mark.parametrize("words", [["--scope", "task"], ["--scope", "user", "--task", "t2t2t2t2"]])
 def test_scope_and_task_belong_together(
     words: list[str], tokens: FakeSteering, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +106,7 @@ def test_tokens_are_listed_without_secrets(tokens: FakeSteering, capsys: pytest.
 
     header, row = capsys.readouterr().out.splitlines()
     assert header.split() == "id scope user task created expires name".split()
-    assert row.startswith("k1  task   ada   t1    20")
+    assert row.startswith("k1  task   ada   t2t2t2t2  20")
 
 
 def test_a_token_is_revoked_by_its_id(tokens: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,12 +127,12 @@ def test_submit_prints_how_to_start_workers(
     assert steering.asked[0].body["document"]["name"] == "digits"
     assert steering.asked[0].body["source"] == TASK_FILE
     assert capsys.readouterr().out.splitlines() == [
-        "task digits, id t1",
-        f"{steering.url}/api/v1/tasks/t1",
+        "task digits, id t2t2t2t2",
+        f"{steering.url}/api/v1/tasks/t2t2t2t2",
         "",
         "start workers, here or on any machine that reaches the service:",
-        "  export GRIDTUNE_TOKEN=$(gridtune token create --task t1)",
-        f"  gridtune agent --server {steering.url} --task t1",
+        "  export GRIDTUNE_TOKEN=$(gridtune token create --task t2t2t2t2)",
+        f"  gridtune agent --server {steering.url} --task t2t2t2t2",
     ]
 
 
@@ -142,7 +142,7 @@ def test_submit_can_wait_for_the_end(
     """--wait follows the task, and its exit code tells how it ended."""
     ended = make_task(state=protocol.TaskState.CANCELLED, counts=protocol.PointCounts(cancelled=3), best_point=None)
     steering.on("POST", "/tasks", make_task())
-    steering.on("GET", "/tasks/t1", ended)
+    steering.on("GET", "/tasks/t2t2t2t2", ended)
     (tmp_path / "task.json").write_text(TASK_FILE)
 
     assert main(["submit", "task.json", "--wait"]) == 1

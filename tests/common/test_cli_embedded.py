@@ -135,18 +135,18 @@ def test_workers_get_their_token_by_the_environment(data: Path, monkeypatch: pyt
     monkeypatch.setenv("GRIDTUNE_SERVER", "https://elsewhere.example.org")
     log = data / "logs" / "agent.log"
 
-    with Workers("http://127.0.0.1:9", Secret("s3cr3t"), "t1", 2, log=log):
+    with Workers("http://127.0.0.1:9", Secret("s3cr3t"), "t2t2t2t2", 2, log=log):
         wait_until(lambda: log.read_text().endswith("\n"))
 
     first, last = log.read_text().splitlines()
-    words = "agent --server http://127.0.0.1:9 --task t1 --slots 2 --site local".split()
+    words = "agent --server http://127.0.0.1:9 --task t2t2t2t2 --slots 2 --site local --stop-with-parent".split()
     assert json.loads(first) == [words, "s3cr3t", None]
     assert last == "gave the points back"
 
 
 def test_workers_that_die_are_started_again(data: Path) -> None:
     """A new agent takes the place of one that was killed."""
-    with Workers("http://127.0.0.1:9", Secret("abc"), "t1", 1, log=data / "agent.log") as workers:
+    with Workers("http://127.0.0.1:9", Secret("abc"), "t2t2t2t2", 1, log=data / "agent.log") as workers:
         before = workers.pid
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: kept_alive(workers) != before)

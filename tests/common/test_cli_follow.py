@@ -29,10 +29,10 @@ def steering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeSt
             "running": [running],
             "failed": [make_point(4, state=protocol.PointState.FAILED, message="exit code 1\nmore")],
         }
-        fake.on("GET", "/tasks/t1", make_task())
-        fake.on("GET", "/tasks/t1/points", lambda asked: protocol.PointPage(pages[asked.query["state"]]))
-        fake.on("GET", "/tasks/t1/points/9", protocol.PointDetail(running, [], [report]))
-        fake.on("GET", "/tasks/t1/best", make_best())
+        fake.on("GET", "/tasks/t2t2t2t2", make_task())
+        fake.on("GET", "/tasks/t2t2t2t2/points", lambda asked: protocol.PointPage(pages[asked.query["state"]]))
+        fake.on("GET", "/tasks/t2t2t2t2/points/9", protocol.PointDetail(running, [], [report]))
+        fake.on("GET", "/tasks/t2t2t2t2/best", make_best())
         yield fake
 
 
@@ -47,14 +47,14 @@ def client(steering: FakeSteering) -> Iterator[Client]:
 @pytest.fixture
 def follower(client: Client) -> follow.Follower:
     """A follower with clocks that stand still."""
-    return follow.Follower(client, "t1", monotonic=lambda: 0.0, now=lambda: NOW)
+    return follow.Follower(client, "t2t2t2t2", monotonic=lambda: 0.0, now=lambda: NOW)
 
 
 def test_a_view_is_put_together_from_the_service(follower: follow.Follower) -> None:
     """Progress, best, curve, running points with their reports, and failures are all there."""
     assert follower.look() == live.View(
         name="digits",
-        id="t1",
+        id="t2t2t2t2",
         state=protocol.TaskState.RUNNING,
         counts=protocol.PointCounts(ready=1, running=2, done=5, failed=1),
         objective="loss",
@@ -78,13 +78,17 @@ def test_what_cannot_have_changed_is_not_asked_again(steering: FakeSteering, fol
 
     follower.look()
 
-    assert [asked.path for asked in steering.asked] == ["/tasks/t1", "/tasks/t1/points", "/tasks/t1/points/9"]
+    assert [asked.path for asked in steering.asked] == [
+        "/tasks/t2t2t2t2",
+        "/tasks/t2t2t2t2/points",
+        "/tasks/t2t2t2t2/points/9",
+    ]
 
 
 def test_the_curve_goes_on_with_the_best_of_each_look(steering: FakeSteering, follower: follow.Follower) -> None:
     """New results extend the curve without fetching all points again."""
     follower.look()
-    steering.on("GET", "/tasks/t1", make_task(counts=protocol.PointCounts(done=6), best=0.1, best_point=8))
+    steering.on("GET", "/tasks/t2t2t2t2", make_task(counts=protocol.PointCounts(done=6), best=0.1, best_point=8))
 
     assert follower.look().curve == (0.4, 0.4, 0.123456789, 0.1)
 
@@ -92,9 +96,9 @@ def test_the_curve_goes_on_with_the_best_of_each_look(steering: FakeSteering, fo
 def test_a_service_that_goes_away_is_waited_for(steering: FakeSteering, follower: follow.Follower) -> None:
     """The last view stays, with a notice, until the service is back."""
     before = follower.look()
-    steering.on("GET", "/tasks/t1", Problem(503))
+    steering.on("GET", "/tasks/t2t2t2t2", Problem(503))
     away = follower.look()
-    steering.on("GET", "/tasks/t1", make_task())
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
 
     assert (away.notice, away.counts) == ("service away, retrying ...", before.counts)
     assert follower.look() == before
@@ -102,7 +106,7 @@ def test_a_service_that_goes_away_is_waited_for(steering: FakeSteering, follower
 
 def test_a_service_that_was_never_there_is_an_error(steering: FakeSteering, follower: follow.Follower) -> None:
     """There is nothing to show yet, so the error is told."""
-    steering.on("GET", "/tasks/t1", Problem(503))
+    steering.on("GET", "/tasks/t2t2t2t2", Problem(503))
 
     with pytest.raises(Unreachable):
         follower.look()
@@ -111,9 +115,9 @@ def test_a_service_that_was_never_there_is_an_error(steering: FakeSteering, foll
 def test_a_task_that_is_gone_is_an_error(steering: FakeSteering, follower: follow.Follower) -> None:
     """A refusal is no outage."""
     follower.look()
-    steering.on("GET", "/tasks/t1", Problem(404, {"detail": "there is no task t1"}))
+    steering.on("GET", "/tasks/t2t2t2t2", Problem(404, {"detail": "there is no task t2t2t2t2"}))
 
-    with pytest.raises(Refused, match="there is no task t1"):
+    with pytest.raises(Refused, match="there is no task t2t2t2t2"):
         follower.look()
 
 
@@ -129,9 +133,9 @@ def test_watch_ends_with_the_task(steering: FakeSteering, capsys: pytest.Capture
     """Each piece of news is a line when stdout is no terminal."""
     ended = make_task(state=protocol.TaskState.FINISHED, counts=protocol.PointCounts(done=19, failed=1))
     answers = iter([make_task(), make_task(), Problem(503)])
-    steering.on("GET", "/tasks/t1", lambda asked: next(answers, ended))
+    steering.on("GET", "/tasks/t2t2t2t2", lambda asked: next(answers, ended))
 
-    assert main(["watch", "t1"]) == 0
+    assert main(["watch", "t2t2t2t2"]) == 0
 
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert [line.split(",")[0] for line in lines] == [
@@ -150,6 +154,6 @@ def test_a_tick_can_end_the_following(client: Client) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        follow.follow(client, "t1", follow.silent(), tick=fail)
+        follow.follow(client, "t2t2t2t2", follow.silent(), tick=fail)
 
     assert client.retry_for == 7.0

@@ -11,7 +11,7 @@ from gridtune_common.protocol import PointCounts, TaskState
 
 VIEW = live.View(
     name="digits-mlp",
-    id="t1",
+    id="t2t2t2t2",
     state=TaskState.RUNNING,
     counts=PointCounts(ready=2, running=3, done=11, failed=1),
     objective="val_loss",
@@ -34,7 +34,7 @@ VIEW = live.View(
 def test_a_running_task_is_drawn_whole() -> None:
     """Everything there is to see, aligned."""
     assert live.render(VIEW, 80) == [
-        "digits-mlp  t1  running",
+        "digits-mlp  t2t2t2t2  running",
         "█████████████░░░░░░░░░░░░░  11/24 done, 3 running, 2 ready, 1 failed",
         "2m10s elapsed, about 2m5s left",
         "best val_loss 0.0213422 at point 7  learning_rate=0.01 layers=3",
@@ -65,10 +65,12 @@ def test_no_line_is_wider_than_the_terminal(width: int, style: Style) -> None:
 
 def test_a_task_that_has_just_begun_has_little_to_show() -> None:
     """No result, no budget and no pace: no bar, no curve, no time left."""
-    view = live.View("digits", "t1", TaskState.RUNNING, PointCounts(ready=1), "loss", "minimize", elapsed_seconds=0.2)
+    view = live.View(
+        "digits", "t2t2t2t2", TaskState.RUNNING, PointCounts(ready=1), "loss", "minimize", elapsed_seconds=0.2
+    )
 
     assert live.render(view, 80) == [
-        "digits  t1  running",
+        "digits  t2t2t2t2  running",
         "0 done, 1 ready",
         "0.2s elapsed",
         "no value of loss yet",
@@ -81,7 +83,7 @@ def test_an_ended_task_says_why() -> None:
 
     lines = live.render(view, 80)
 
-    assert lines[0] == "digits-mlp  t1  finished  all 24 points have ended"
+    assert lines[0] == "digits-mlp  t2t2t2t2  finished  all 24 points have ended"
     assert lines[2] == "2m10s elapsed"
 
 
@@ -94,7 +96,7 @@ def test_colours_are_for_terminals() -> None:
     """With colours, the state is painted and the widths stay."""
     first = live.render(VIEW, 80, Style(colour=True))[0]
 
-    assert first == "\x1b[1mdigits-mlp\x1b[0m\x1b[2m  t1  \x1b[0m\x1b[36mrunning\x1b[0m"
+    assert first == "\x1b[1mdigits-mlp\x1b[0m\x1b[2m  t2t2t2t2  \x1b[0m\x1b[36mrunning\x1b[0m"
 
 
 def test_a_name_cannot_steer_the_terminal() -> None:

@@ -32,7 +32,7 @@ def points(steering: FakeSteering) -> FakeSteering:
         attempts=3,
         message="exit code 1",
     )
-    steering.on("GET", "/tasks/t1/points", protocol.PointPage([make_point(), failed]))
+    steering.on("GET", "/tasks/t2t2t2t2/points", protocol.PointPage([make_point(), failed]))
     return steering
 
 
@@ -49,40 +49,63 @@ def test_tasks_are_listed_in_columns(steering: FakeSteering, capsys: pytest.Capt
 
     header, row = capsys.readouterr().out.splitlines()
     assert header.split() == "id name state done failed best objective age owner".split()
-    assert row.startswith("t1  digits  running  5/20       1  0.123457  minimize loss  ")
+    assert row.startswith("t2t2t2t2  digits  running  5/20       1  0.123457  minimize loss  ")
     assert (steering.asked[0].query, steering.asked[0].token) == ({"state": "running", "limit": "20"}, "abc")
 
 
 def test_all_tasks_are_one_json_document(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """--all --json puts the pages together."""
     first = protocol.TaskPage([make_summary(id="t2")], next="t2")
-    second = protocol.TaskPage([make_summary(id="t1")])
+    second = protocol.TaskPage([make_summary(id="t2t2t2t2")])
     steering.on("GET", "/tasks", lambda asked: second if asked.query.get("after") else first)
 
     assert main(["tasks", "--all", "--json"]) == 0
 
     page = wire.decode(protocol.TaskPage, as_json(capsys))
-    assert ([task.id for task in page.items], page.next) == (["t2", "t1"], None)
+    assert ([task.id for task in page.items], page.next) == (["t2", "t2t2t2t2"], None)
 
 
 def test_a_listing_that_was_cut_says_so(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """With more tasks than the limit, stderr tells how to see them."""
-    steering.on("GET", "/tasks", protocol.TaskPage([make_summary()], next="t1"))
+    steering.on("GET", "/tasks", protocol.TaskPage([make_summary()], next="t2t2t2t2"))
 
     main(["tasks", "--limit", "1"])
 
     assert capsys.readouterr().err == "there are more: --all\n"
 
 
-def test_a_task_is_shown_with_its_space(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
-    """Everything that is needed to understand the task is there."""
-    steering.on("GET", "/tasks/digits", make_task(state=protocol.TaskState.PAUSED, reason="by ada"))
+def test_a_task_goes_by_its_name_too(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name stands for the caller's own newest task of that name, and for nobody else's."""
+    task = make_task()
+    steering.on("GET", "/whoami", protocol.Identity("ada", protocol.Scope.OPERATOR, "k1"))
+    steering.on("GET", "/tasks", protocol.TaskPage([task.summary]))
+    steering.on("GET", "/tasks/t2t2t2t2", task)
 
     assert main(["show", "digits"]) == 0
 
+    listing = next(asked for asked in steering.asked if asked.path == "/tasks")
+    assert listing.query == {"name": "digits", "owner": "ada", "limit": "1"}
+    assert "t2t2t2t2" in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_exit_code_4(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to take instead."""
+    steering.on("GET", "/whoami", protocol.Identity("ada", protocol.Scope.USER, "k1"))
+    steering.on("GET", "/tasks", protocol.TaskPage([]))
+
+    assert main(["show", "digits"]) == 4
+    assert capsys.readouterr().err == "error: you have no task called 'digits'\n"
+
+
+def test_a_task_is_shown_with_its_space(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that is needed to understand the task is there."""
+    steering.on("GET", "/tasks/t2t2t2t2", make_task(state=protocol.TaskState.PAUSED, reason="by ada"))
+
+    assert main(["show", "t2t2t2t2"]) == 0
+
     assert capsys.readouterr().out.splitlines() == [
         "name       digits",
-        "id         t1",
+        "id         t2t2t2t2",
         "state      paused (by ada)",
         "owner      ada",
         "objective  minimize loss",
@@ -109,17 +132,17 @@ def text_local() -> str:
 
 def test_the_task_file_can_be_had_again(steering: FakeSteering, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """--source prints what was submitted, byte for byte."""
-    steering.on("GET", "/tasks/t1", make_task())
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
 
-    assert main(["show", "t1", "--source"]) == 0
+    assert main(["show", "t2t2t2t2", "--source"]) == 0
     assert capsysbinary.readouterr().out == b"name: digits\n"
 
 
 def test_best_is_shown_beside_the_median(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """The best point comes with its parameters and its gain."""
-    steering.on("GET", "/tasks/t1/best", make_best())
+    steering.on("GET", "/tasks/t2t2t2t2/best", make_best())
 
-    assert main(["best", "t1"]) == 0
+    assert main(["best", "t2t2t2t2"]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
         "best loss 0.123457 at point 3 (minimize)",
@@ -132,7 +155,7 @@ def test_best_is_shown_beside_the_median(steering: FakeSteering, capsys: pytest.
 
 def test_points_are_listed_in_columns(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """A failed point says why."""
-    assert main(["points", "t1"]) == 0
+    assert main(["points", "t2t2t2t2"]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
         "point  state      value  failures  time   parameters",
@@ -143,7 +166,7 @@ def test_points_are_listed_in_columns(points: FakeSteering, capsys: pytest.Captu
 
 def test_points_as_json_are_a_page(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """--json prints the wire message, which can be read back."""
-    assert main(["points", "t1", "--json"]) == 0
+    assert main(["points", "t2t2t2t2", "--json"]) == 0
     assert wire.decode(protocol.PointPage, as_json(capsys)).items[0] == make_point()
 
 
@@ -151,9 +174,9 @@ def test_one_point_is_shown_with_its_output(steering: FakeSteering, capsys: pyte
     """--number shows evaluations, reports and the end of the output."""
     report = protocol.StoredReport("e1", 2, {"loss": 0.5}, fake_steering.CREATED)
     detail = protocol.PointDetail(make_point(4, metrics={}), [make_evaluation()], [report])
-    steering.on("GET", "/tasks/t1/points/4", detail)
+    steering.on("GET", "/tasks/t2t2t2t2/points/4", detail)
 
-    assert main(["points", "t1", "--number", "4"]) == 0
+    assert main(["points", "t2t2t2t2", "--number", "4"]) == 0
 
     printed = capsys.readouterr().out
     assert "\nevaluations\ntry  state   worker    site   time  exit  why\n" in printed
@@ -165,24 +188,24 @@ def test_one_point_is_shown_with_its_output(steering: FakeSteering, capsys: pyte
 def test_output_of_others_cannot_steer_the_terminal(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters in a worker's name or output are shown as question marks."""
     evil = make_evaluation(worker="a\x1b[2J", output_tail="\x1b]0;title\x07ok\n")
-    steering.on("GET", "/tasks/t1/points/4", protocol.PointDetail(make_point(4), [evil], []))
+    steering.on("GET", "/tasks/t2t2t2t2/points/4", protocol.PointDetail(make_point(4), [evil], []))
 
-    main(["points", "t1", "--number", "4"])
+    main(["points", "t2t2t2t2", "--number", "4"])
 
     assert "\x1b" not in capsys.readouterr().out
 
 
 def make_event(number: int) -> protocol.Event:
     """An event of the audit log."""
-    return protocol.Event(number, fake_steering.CREATED, "ada", "point.done", "t1", 3, "e1", {"value": 0.5})
+    return protocol.Event(number, fake_steering.CREATED, "ada", "point.done", "t2t2t2t2", 3, "e1", {"value": 0.5})
 
 
 def test_events_are_fetched_to_the_end(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """Pages are followed until one is empty; each event is a line."""
     pages = {None: protocol.EventPage([make_event(1)], "1"), "1": protocol.EventPage([], "1")}
-    steering.on("GET", "/tasks/t1/events", lambda asked: pages[asked.query.get("after")])
+    steering.on("GET", "/tasks/t2t2t2t2/events", lambda asked: pages[asked.query.get("after")])
 
-    assert main(["events", "t1", "--kind", "point.done"]) == 0
+    assert main(["events", "t2t2t2t2", "--kind", "point.done"]) == 0
 
     assert capsys.readouterr().out == f"{text_local()}  point.done point 3  by ada  value=0.5\n"
     assert steering.asked[0].query == {"kind": "point.done", "limit": "500"}
@@ -198,18 +221,18 @@ def test_following_events_ends_with_the_task(steering: FakeSteering, capsys: pyt
             protocol.EventPage([], "2"),
         ]
     )
-    steering.on("GET", "/tasks/t1/events", lambda asked: next(answers))
-    steering.on("GET", "/tasks/t1", make_task(state=protocol.TaskState.FINISHED))
+    steering.on("GET", "/tasks/t2t2t2t2/events", lambda asked: next(answers))
+    steering.on("GET", "/tasks/t2t2t2t2", make_task(state=protocol.TaskState.FINISHED))
 
-    assert main(["events", "t1", "--follow", "--json"]) == 0
+    assert main(["events", "t2t2t2t2", "--follow", "--json"]) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [1, 2]
 
 
 def test_an_export_goes_to_its_file(steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The name of the file decides the format, and missing folders are made."""
-    steering.on("GET", "/tasks/t1/export", b"number,loss\n")
+    steering.on("GET", "/tasks/t2t2t2t2/export", b"number,loss\n")
 
-    assert main(["export", "t1", "-o", "out/points.csv"]) == 0
+    assert main(["export", "t2t2t2t2", "-o", "out/points.csv"]) == 0
 
     assert (tmp_path / "out" / "points.csv").read_bytes() == b"number,loss\n"
     assert capsys.readouterr().out == "wrote out/points.csv\n"
@@ -218,9 +241,9 @@ def test_an_export_goes_to_its_file(steering: FakeSteering, tmp_path: Path, caps
 
 def test_an_export_that_cannot_be_written_says_why(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """An output path that is a folder is a usage error."""
-    steering.on("GET", "/tasks/t1/export", b"{}")
+    steering.on("GET", "/tasks/t2t2t2t2/export", b"{}")
 
-    assert main(["export", "t1", "-o", "."]) == 2
+    assert main(["export", "t2t2t2t2", "-o", "."]) == 2
     assert capsys.readouterr().err == "error: cannot write .: Is a directory\n"
 
 
@@ -234,8 +257,8 @@ def test_whoami_names_user_and_scope(steering: FakeSteering, capsys: pytest.Capt
 
 def test_a_service_that_says_no_is_exit_code_4(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """The problem's detail is the message."""
-    assert main(["show", "nothing"]) == 4
-    assert capsys.readouterr().err == "error: there is no /tasks/nothing\n"
+    assert main(["show", "t9t9t9t9"]) == 4
+    assert capsys.readouterr().err == "error: there is no /tasks/t9t9t9t9\n"
 
 
 def test_a_service_that_is_away_is_exit_code_3(

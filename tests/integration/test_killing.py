@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import threading
+import time
 from typing import Any
 
 from gridtune_common.client import Client, NothingYet, TaskEnded, new_request_id
-from gridtune_common.protocol import Ask, EvaluationState, PointState, TaskState, Tell
+from gridtune_common.protocol import (
+    Ask,
+    EvaluationState,
+    Lease,
+    PointState,
+    Release,
+    ReleaseCause,
+    TaskState,
+    Tell,
+)
 from real_service import RealService, wait_for
 from service_bench import document
 
@@ -90,6 +102,27 @@ def test_a_killed_service_loses_nothing_and_its_agents_carry_on(service: RealSer
     # the last points were informed by results from before and after
     assert max(point.informed_by for point in exported.points) >= 12
     assert sorted(point.observed for point in exported.points if point.observed is not None) == list(range(14))
+
+
+def test_no_point_is_lost_on_an_ask_that_hung_up(service: RealService) -> None:
+    """A worker that died while it waited is given nothing."""
+    task = service.submit(document(points=1))
+    with service.client() as client:
+        lease = client.ask(task, Ask(new_request_id(), "w", wait=10))
+        assert isinstance(lease, Lease)
+        body = json.dumps({"request_id": new_request_id(), "worker": "gone", "wait": 20}).encode()
+        head = (
+            f"POST /api/v1/tasks/{task}/ask HTTP/1.1\r\nHost: {service.url}\r\n"
+            f"Authorization: Bearer {service.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(head.encode() + body)
+            time.sleep(0.5)
+        time.sleep(0.2)
+        client.release(lease.evaluation, Release(new_request_id(), lease.epoch, ReleaseCause.SHUTDOWN, leaving=True))
+        time.sleep(1.5)
+
+        assert client.task(task).summary.counts.ready == 1
 
 
 def test_a_killed_optimizer_host_is_replaced(service: RealService) -> None:

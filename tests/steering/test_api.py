@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from gridtune_common import protocol
@@ -176,6 +177,8 @@ def test_the_operators_token_is_readable_by_its_owner_alone(api: Api, bench: Ben
         ("GET", "/tasks?limit=0", None, 422, "limit"),
         ("GET", "/tasks?colour=red", None, 422, "unknown parameter"),
         ("GET", "/tasks?after=%FF", None, 422, "no cursor"),
+        ("GET", "/tasks?after=MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMCB4", None, 422, "no cursor"),
+        ("POST", "/tasks/t/ask", {"request_id": "r", "worker": ""}, 422, "worker"),
         ("POST", "/tasks", b"{", 422, "JSON"),
         ("POST", "/tasks", b"", 422, ""),
         ("POST", "/tasks", {"request_id": "r"}, 422, "document"),
@@ -210,6 +213,65 @@ def test_a_task_document_is_refused_with_every_flaw(api: Api) -> None:
     assert "600 is above high (512)" in errors[0]["message"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [([], "train.py is missing"), (["train.py", "train.py"], "comes twice"), (["train.py", "train.py/x"], "a folder")],
+    ids=["missing", "twice", "file and folder"],
+)
+def test_a_tasks_files_are_all_there_and_fit_together(api: Api, paths: list[str], words: str) -> None:
+    """What would fail on every worker is refused at once."""
+    payload = {"command": "python train.py", "files": ["train.py"]}
+    message = {
+        "request_id": new_request_id(),
+        "document": document(payload=payload),
+        "files": [{"path": path, "content": ""} for path in paths],
+    }
+
+    answer = api.call("POST", "/tasks", message)
+
+    assert answer.status_code == 422
+    assert words in answer.text
+
+
+def test_a_database_that_is_away_is_no_mistake(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are told to come back."""
+
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(tokens, "listing", fail)
+    answer = api.call("GET", "/tokens")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_token_lives_no_longer_than_its_maker(api: Api) -> None:
+    """An expiring token cannot make itself an heir."""
+    ann = api.token("user", user="ann", lifetime_seconds=100)
+    answer = api.call("POST", "/tokens", {"request_id": new_request_id(), "scope": "user"}, secret=ann).get_json()
+    mine = api.call("GET", "/tokens", secret=ann).get_json()["items"]
+
+    assert {token["expires_at"] for token in [answer["token"], *mine]} == {answer["token"]["expires_at"]}
+    assert answer["token"]["expires_at"] is not None
+
+
+def test_nobody_is_called_after_the_service(api: Api) -> None:
+    """The audit log's own actors have a slash."""
+    message = {"request_id": new_request_id(), "scope": "user", "user": "gridtune/reaper"}
+
+    assert api.call("POST", "/tokens", message).status_code == 422
+
+
+def test_a_token_file_beside_a_new_database_is_replaced(api: Api, bench: Bench) -> None:
+    """The operator is not locked out when the database was replaced."""
+    (bench.steering.settings.data / "operator.token").write_text("gridtune_of_another_database\n")
+
+    ensure_operator(bench.steering)
+
+    secret = (bench.steering.settings.data / "operator.token").read_text().strip()
+    assert tokens.authenticate(bench.steering, secret).scope is Scope.OPERATOR
+
+
 def test_bodies_have_a_limit(api: Api) -> None:
     """Too much is refused before it is read."""
     assert api.call("POST", "/tasks", b"x" * (33 * 2**20)).status_code == 413
@@ -238,6 +300,23 @@ def test_pages_follow_each_other(api: Api) -> None:
         after = f"&after={page['next']}"
 
     assert sorted(seen) == sorted(submitted)
+
+
+def test_a_listing_finds_tasks_by_name(api: Api) -> None:
+    """Names are not unique, so they are looked up and not addressed."""
+    task = api.submit()
+
+    assert [item["id"] for item in api.call("GET", "/tasks?name=bench").get_json()["items"]] == [task]
+    assert api.call("GET", "/tasks?name=other").get_json()["items"] == []
+    assert api.call("GET", "/tasks/bench").status_code == 404
+
+
+def test_a_repeated_deletion_deletes_once(api: Api) -> None:
+    """The answer is the same, though there is nothing left to delete."""
+    task = api.submit()
+    api.call("PATCH", f"/tasks/{task}", {"request_id": "r1", "action": "cancel"})
+
+    assert [api.call("DELETE", f"/tasks/{task}?request_id=r2").status_code for _ in range(2)] == [204, 204]
 
 
 def test_a_deleted_task_is_gone_and_its_events_stay(api: Api, bench: Bench) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridtune_common.protocol import Parameters
+from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, Suggest, Tick, Told
+from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, StopRule, Suggest, Tick, Told
+from gridtune_steering.optimizers.port import Option
 from service_bench import document, loss_of
 
 
 def campaign_of(task: Task, seed: int = 7) -> Campaign:
     """A fresh campaign."""
     optimizer = optimizers.create(task.algorithm.name, task.space, n_objectives=1, options=task.algorithm.options)
-    return Campaign(objectives=task.objectives, stop=task.stop, seed=seed, optimizer=optimizer)
+    return Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=seed, optimizer=optimizer)
 
 
 def task_with(**stop: object) -> Task:
@@ -77,7 +82,7 @@ def test_the_target_ends_the_task() -> None:
     assert campaign.handle(Told(0, {"loss": 0.6})) == []
     [finish] = campaign.handle(Told(1, {"loss": 0.5}))
 
-    assert finish == Finish("target reached: loss is 0.5")
+    assert finish == Finish(StopRule.TARGET, "target reached: loss is 0.5")
 
 
 def test_a_target_is_from_below_when_maximising() -> None:
@@ -87,7 +92,7 @@ def test_a_target_is_from_below_when_maximising() -> None:
     campaign.handle(Credit(2))
 
     assert campaign.handle(Told(0, {"loss": 0.8})) == []
-    assert campaign.handle(Told(1, {"loss": 0.95})) == [Finish("target reached: loss is 0.95")]
+    assert campaign.handle(Told(1, {"loss": 0.95})) == [Finish(StopRule.TARGET, "target reached: loss is 0.95")]
 
 
 def test_patience_counts_points_since_the_best() -> None:
@@ -97,7 +102,9 @@ def test_patience_counts_points_since_the_best() -> None:
 
     for result in (Told(0, {"loss": 5.0}), Told(1, {"loss": 6.0}), Told(2, {"loss": 4.0}), Failed(3)):
         assert campaign.handle(result) == []
-    assert campaign.handle(Told(4, {"loss": 4.0})) == [Finish("patience: no better loss in 2 points")]
+    assert campaign.handle(Told(4, {"loss": 4.0})) == [
+        Finish(StopRule.PATIENCE, "patience: no better loss in 2 points")
+    ]
 
 
 def test_wall_time_ends_the_task_once() -> None:
@@ -105,20 +112,90 @@ def test_wall_time_ends_the_task_once() -> None:
     campaign = campaign_of(task_with(wall_time="1m"))
 
     assert campaign.handle(Tick(59.0)) == []
-    assert campaign.handle(Tick(60.0)) == [Finish("wall time of 60 s is over")]
+    assert campaign.handle(Tick(60.0)) == [Finish(StopRule.WALL_TIME, "wall time of 60 s is over")]
     assert campaign.handle(Tick(61.0)) == []
     assert campaign.handle(Credit(1)) == []
 
 
-def test_an_extended_budget_lets_a_finished_campaign_go_on() -> None:
-    """After the last point, more budget means more points."""
+def test_the_last_point_ends_the_task() -> None:
+    """Not when it is made, but when it has ended."""
     campaign = campaign_of(task_with(points=1))
     campaign.handle(Credit(1))
-    assert campaign.handle(Told(0, {"loss": 1.0})) == [Finish("all 1 points have ended")]
 
-    campaign.extend(2)
+    assert campaign.handle(Credit(1)) == []
+    assert campaign.handle(Told(0, {"loss": 1.0})) == [Finish(StopRule.POINTS, "all 1 points have ended")]
 
-    assert [action.number for action in campaign.handle(Credit(3)) if isinstance(action, Suggest)] == [1]
+
+class Recorder:
+    """An optimizer that remembers how it was called."""
+
+    options: ClassVar[Mapping[str, Option]] = {}
+    several_objectives: ClassVar[bool] = False
+    libraries: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
+        self._space = space
+        self.calls: list[tuple[Any, ...]] = []
+
+    def suggest(self, number: int, seed: int) -> Parameters:
+        """Any point."""
+        return self._space.sample(random.Random(seed))
+
+    def pend(self, number: int, parameters: Parameters) -> None:
+        """Remember."""
+        self.calls.append(("pend", number))
+
+    def observe(self, number: int, losses: Sequence[float] | None) -> None:
+        """Remember."""
+        self.calls.append(("observe", number, losses))
+
+
+def test_a_rebuilt_optimizer_sees_the_calls_of_the_first() -> None:
+    """Points and results in the order in which they came, for libraries to which that makes a difference."""
+    task = task_with(points=30)
+    first, second = Recorder(task.space, {}), Recorder(task.space, {})
+    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=first)
+    points, results = drive(campaign, steps=12, seed=3)
+
+    rebuilt = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=second)
+    rebuilt.restore(points, results)
+
+    assert second.calls == first.calls
+
+
+class Astray(Recorder):
+    """An optimizer that proposes what the space does not hold."""
+
+    def suggest(self, number: int, seed: int) -> Parameters:
+        """Out of bounds."""
+        return {**self._space.sample(random.Random(seed)), "layers": 99}
+
+
+def test_a_point_outside_of_the_space_is_the_optimizers_mistake() -> None:
+    """Nothing leaves that is not of the declared type and inside the declared bounds."""
+    task = task_with(points=3)
+    astray = Astray(task.space, {})
+    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=astray)
+
+    with pytest.raises(ValueError, match="outside of the space: layers"):
+        campaign.handle(Credit(1))
+
+
+def drive(campaign: Campaign, *, steps: int, seed: int) -> tuple[list[Suggest], list[Told | Failed]]:
+    """Let three simulated workers end *steps* points in any order; returns all points and results."""
+    rng = random.Random(seed)
+    points: list[Suggest] = []
+    results: list[Told | Failed] = []
+    running: list[Suggest] = []
+    for _ in range(steps):
+        new = [action for action in campaign.handle(Credit(3 - len(running))) if isinstance(action, Suggest)]
+        points += new
+        running += new
+        point = running.pop(rng.randrange(len(running)))
+        loss = loss_of(dict(point.parameters))
+        results.append(Failed(point.number) if rng.random() < 0.2 else Told(point.number, {"loss": loss}))
+        campaign.handle(results[-1])
+    return points, results
 
 
 @pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
@@ -126,22 +203,9 @@ def test_an_extended_budget_lets_a_finished_campaign_go_on() -> None:
 def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(algorithm: str, cut: int) -> None:
     """History alone decides what comes next, with results out of order and points still open."""
     task = parse_task(document(points=40, algorithm=algorithm))
-    first = campaign_of(task)
-    rng = random.Random(cut)
-    points: list[Suggest] = []
-    results: list[Told | Failed] = []
-    running: list[Suggest] = []
-    for _ in range(cut):
-        new = [action for action in first.handle(Credit(3 - len(running))) if isinstance(action, Suggest)]
-        points += new
-        running += new
-        point = running.pop(rng.randrange(len(running)))
-        loss = loss_of(dict(point.parameters))
-        results.append(Failed(point.number) if rng.random() < 0.2 else Told(point.number, {"loss": loss}))
-        first.handle(results[-1])
+    first, second = campaign_of(task), campaign_of(task)
 
-    second = campaign_of(task)
-    second.restore([(point.number, point.parameters) for point in points], results)
+    second.restore(*drive(first, steps=cut, seed=cut))
 
     assert second.handle(Credit(4)) == first.handle(Credit(4))
 

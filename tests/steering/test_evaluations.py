@@ -19,8 +19,9 @@ from gridtune_common.protocol import (
     TaskState,
     Tell,
 )
-from gridtune_steering.services import evaluations, records, tasks
-from gridtune_steering.services.errors import NotFound, RequestIdReused, TaskHasEnded, Unusable
+from gridtune_steering.campaign import Finish, StopRule
+from gridtune_steering.services import evaluations, hosting, records, tasks
+from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
 
 
@@ -95,6 +96,54 @@ def test_a_service_that_was_away_gives_agents_time_to_come_back(bench: Bench) ->
     verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
 
     assert verdict.advice is Advice.CONTINUE
+
+
+def test_a_service_that_nobody_could_reach_calls_nobody_lost(bench: Bench) -> None:
+    """Silence counts from the moment at which there was somebody to hear."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    for _ in range(50):
+        bench.clock.advance(3.0)
+        bench.work(reachable=False)
+    bench.work()
+    bench.clock.advance(3.0)
+    bench.work()
+
+    assert detail(bench, task).point.state is PointState.RUNNING
+    lose(bench)
+    assert detail(bench, task).point.state is PointState.READY
+    assert lease.attempt == 1
+
+
+def test_a_silent_worker_goes_on_if_nobody_took_its_point(bench: Bench) -> None:
+    """A training survives a network that was away for longer than a lease, and no attempt is counted."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    lose(bench)
+    assert detail(bench, task).point.attempts == 1
+
+    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+
+    assert verdict.advice is Advice.CONTINUE
+    point = detail(bench, task).point
+    assert (point.state, point.attempts) == (PointState.RUNNING, 0)
+    assert bench.ask(task, "w2") is None
+
+
+def test_a_result_is_welcome_until_the_optimizer_was_told_of_a_failure(bench: Bench) -> None:
+    """The last attempt was lost, but its result comes in time."""
+    task = bench.submit(retry={"attempts": 1})
+    lease = bench.lease(task)
+    bench.work()
+    for _ in range(21):
+        bench.clock.advance(3.0)
+        hosting.note_presence(bench.steering)
+        hosting.do_duties(bench.steering, "h1")
+    assert detail(bench, task).point.state is PointState.FAILED
+
+    assert bench.tell(lease).accepted
+    bench.work()
+    assert detail(bench, task).point.state is PointState.DONE
 
 
 def test_a_zombies_reports_are_not_stored(bench: Bench) -> None:
@@ -199,6 +248,37 @@ def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
     assert again == first
 
 
+def test_a_repeated_ask_may_wait_for_another_while(bench: Bench) -> None:
+    """How long to wait is no part of what is asked."""
+    task = bench.submit()
+    bench.ask(task)
+    bench.work()
+
+    first = evaluations.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=5.0))
+    again = evaluations.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=1.0))
+
+    assert first == again
+
+
+def test_a_repeated_ask_gets_no_lease_that_is_over(bench: Bench) -> None:
+    """If the first answer is no longer true, the ask is as good as new."""
+    task = bench.submit()
+    message = Ask("r1", "w")
+    evaluations.ask(bench.steering, OPERATOR, task, message)
+    bench.work()
+    first = evaluations.ask(bench.steering, OPERATOR, task, message)
+    assert first is not None
+    lose(bench)
+
+    again = evaluations.ask(bench.steering, OPERATOR, task, message)
+
+    assert again is not None
+    assert (again.point, again.epoch, again.attempt) == (first.point, 2, 2)
+    change(bench, task, TaskAction.CANCEL)
+    with pytest.raises(TaskHasEnded):
+        evaluations.ask(bench.steering, OPERATOR, task, message)
+
+
 def test_a_tell_counts_once_for_a_request_id(bench: Bench) -> None:
     """A tell whose answer got lost is repeated, and was accepted all the same."""
     task = bench.submit()
@@ -288,18 +368,49 @@ def test_a_finished_task_goes_on_when_extended(bench: Bench) -> None:
     assert detail(bench, task, 2).point.informed_by == 2
 
 
-def test_points_that_ended_with_a_target_are_learnt_when_the_task_goes_on(bench: Bench) -> None:
-    """What was cancelled when the target was reached does not keep an extended task open for ever."""
+def test_a_running_task_is_extended_whatever_its_host_thinks(bench: Bench) -> None:
+    """A host that was about to finish the task looks again."""
+    task = bench.submit(points=1)
+    lease = bench.lease(task)
+    assert bench.host is not None
+    [ownership] = bench.host.ownerships
+    bench.tell(lease)
+    change(bench, task, TaskAction.EXTEND, 5)
+
+    with pytest.raises(hosting.OwnershipLost):
+        hosting.write(bench.steering, ownership, learnt=[], actions=[Finish(StopRule.POINTS, "all ended")])
+    bench.work()
+    assert tasks.get(bench.steering, OPERATOR, task).summary.state is TaskState.RUNNING
+    assert bench.lease(task).point == 1
+
+
+def test_a_task_that_reached_its_target_is_not_extended(bench: Bench) -> None:
+    """More points would not be made."""
     task = bench.submit(stop={"points": 3, "target": 100.0})
     first, _second = bench.lease(task, "w1"), bench.lease(task, "w2")
     bench.tell(first, 1.0)
     bench.work()
-    assert tasks.get(bench.steering, OPERATOR, task).summary.counts.cancelled == 1
 
-    change(bench, task, TaskAction.EXTEND, 1)
-    bench.work()
+    with pytest.raises(Conflict, match="target reached: loss is 1"):
+        change(bench, task, TaskAction.EXTEND, 1)
 
-    assert tasks.get(bench.steering, OPERATOR, task).summary.reason == "target reached: loss is 1"
+
+def test_what_a_task_ends_is_in_the_log(bench: Bench) -> None:
+    """Each evaluation that is stopped and each point that is cancelled has its line."""
+    task = bench.submit()
+    bench.lease(task, "w1")
+    bench.release(bench.lease(task, "w2"))
+    change(bench, task, TaskAction.CANCEL)
+
+    page = records.event_page(bench.steering, OPERATOR, task, kind=None, after=None, limit=100)
+
+    ends = [(event.kind, event.point) for event in page.items[-4:]]
+    assert ends == [
+        ("evaluation.stopped", 0),
+        ("point.cancelled", 0),
+        ("point.cancelled", 1),
+        ("task.cancelled", None),
+    ]
 
 
 def test_a_worker_that_leaves_gets_no_point_made_for_it(bench: Bench) -> None:

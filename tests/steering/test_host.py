@@ -75,11 +75,12 @@ def test_a_host_that_leaves_frees_its_tasks_at_once(bench: Bench) -> None:
 
 def test_a_broken_optimizer_pauses_its_task_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner reads why; the host goes on with the rest."""
+    suggest = UniformRandom.suggest
 
-    def raise_at_three(_self: UniformRandom, number: int, _seed: int) -> Parameters:
+    def raise_at_three(self: UniformRandom, number: int, seed: int) -> Parameters:
         if number == 3:
             raise ZeroDivisionError("a library's mistake")
-        return {}
+        return suggest(self, number, seed)
 
     monkeypatch.setattr(UniformRandom, "suggest", raise_at_three)
     broken, fine = bench.submit(), bench.submit(algorithm="hyperopt/tpe")

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names a task."""
-    parser.add_argument("task", metavar="TASK", help="id of a task, or its name (the newest of that name)")
+    parser.add_argument("task", metavar="TASK", help="id of a task, or its name (your newest of that name)")
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -66,8 +66,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Client]:
-    """A client of the service that the arguments and the environment name."""
+    """A client of the service that the arguments name; a task among them goes by its id from then on."""
     with connected(settings_of(arguments).connection()) as client:
+        if getattr(arguments, "task", None):
+            arguments.task = client.task_id(arguments.task)
         yield client
 
 

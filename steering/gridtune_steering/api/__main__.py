@@ -5,19 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from sqlalchemy.exc import OperationalError
 
 from gridtune_common.parent import stop_with_parent
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
 from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.services import hosting
+from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
+_log = logging.getLogger("gridtune.web")
 #: Seconds that requests in progress get at the end; longer ones are repeated by their clients.
 _GRACE = 3
+#: Seconds between two signs of presence.
+_PRESENCE_PACE = 1.0
 
 
 class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -51,8 +59,19 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def load(self) -> Flask:
         """Make the application, in the worker."""
         steering, bell = assemble(self._settings)
+        threading.Thread(target=_be_present, args=(steering,), name="presence", daemon=True).start()
         room = WaitingRoom(bell.listen_as_asker(), seats=max(1, self._settings.threads // 2))
         return create_app(steering, room)
+
+
+def _be_present(steering: Steering) -> None:
+    """Tell the hosts, again and again, that agents can reach the service: who is silent now is silent indeed."""
+    while True:
+        try:
+            hosting.note_presence(steering)
+        except OperationalError:
+            _log.exception("the database did not answer", extra={"action": "database_away"})
+        time.sleep(_PRESENCE_PACE)
 
 
 def _leave_with_grandparent(_worker: Any) -> None:

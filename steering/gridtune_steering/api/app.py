@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, request
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from gridtune_common import wire
@@ -38,6 +39,7 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     app.register_error_handler(HTTPException, _refuse)
     for kind in problems.TRANSLATED:
         app.register_error_handler(kind, lambda error: problems.of_error(error, request.path))
+    app.register_error_handler(OperationalError, _come_back)
     app.register_error_handler(Exception, _crash)
     app.after_request(_finish)
     return app
@@ -84,6 +86,15 @@ def _refuse(error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name in {"Allow", "Retry-After"}:
             response.headers[name] = value
+    return response
+
+
+def _come_back(error: OperationalError) -> Response:
+    """The database is busy, full or away: clients try again."""
+    _log.error("%s %s: the database did not answer", request.method, request.path, exc_info=error)
+    detail = "the database did not answer; try again"
+    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "DatabaseAway", detail, request.path)
+    response.headers["Retry-After"] = "1"
     return response
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from gridtune_common import __version__
 from gridtune_common.protocol import Problem
 from gridtune_steering.api.routing import ROUTES, Access, Route
-from gridtune_steering.api.validation import adapter
+from gridtune_steering.api.validation import TEXT_LIMITS, adapter
 
 _PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 _REFERENCE = "#/components/schemas/{model}"
@@ -55,7 +55,17 @@ def _schemas() -> tuple[dict[tuple[type, _Mode], dict[str, Any]], dict[str, Any]
     schemas, definitions = TypeAdapter.json_schemas(
         [(kind, mode, validator) for (kind, mode), validator in wanted.items()], ref_template=_REFERENCE
     )
-    return schemas, definitions.get("$defs", {})
+    known = definitions.get("$defs", {})
+    for entry in ROUTES:
+        if entry.body is not None:
+            _limit_texts(known[entry.body.__name__])
+    return schemas, known
+
+
+def _limit_texts(schema: dict[str, Any]) -> None:
+    for name, (low, high) in TEXT_LIMITS.items():
+        if name in schema["properties"]:
+            schema["properties"][name] |= {"minLength": low, "maxLength": high}
 
 
 def _operation(entry: Route, references: dict[tuple[type, _Mode], dict[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class TaskQuery:
     """A page of tasks."""
 
     state: TaskState | None = None
+    name: Annotated[str | None, Field(max_length=255, description="Exactly this name.")] = None
+    owner: Annotated[str | None, Field(max_length=100, description="For operators: of this user.")] = None
     after: Cursor = None
     limit: Limit = 100
 

@@ -15,10 +15,16 @@ from gridtune_steering.services.errors import Unusable
 
 #: Beyond this, integers stop being exact in JSON (RFC 8259, section 6), and in some databases at all.
 _LARGEST_INTEGER = 2**53 - 1
-#: Names that the database keeps in short columns.
-_LONGEST_NAME = 255
-_SHORT = frozenset({"request_id", "worker", "site", "host", "agent_version", "user", "name"})
-_LONGEST_REQUEST_ID = 128
+#: The shortest and longest texts allowed in a message's fields of these names.
+TEXT_LIMITS: Mapping[str, tuple[int, int]] = {
+    "request_id": (1, 128),
+    "worker": (1, 255),
+    "site": (0, 255),
+    "host": (0, 255),
+    "agent_version": (0, 255),
+    "user": (0, 100),
+    "name": (0, 255),
+}
 
 
 @cache
@@ -98,7 +104,6 @@ def _excesses(value: Any, path: str) -> Iterator[Flaw]:
 def _text_excesses(value: str, path: str) -> Iterator[Flaw]:
     if "\0" in value:
         yield Flaw(path, "contains the character NUL")
-    if path == "request_id" and not 1 <= len(value) <= _LONGEST_REQUEST_ID:
-        yield Flaw(path, f"must have 1 to {_LONGEST_REQUEST_ID} characters")
-    if path in _SHORT and len(value) > _LONGEST_NAME:
-        yield Flaw(path, f"is longer than {_LONGEST_NAME} characters")
+    low, high = TEXT_LIMITS.get(path, (0, None))
+    if len(value) < low or (high is not None and len(value) > high):
+        yield Flaw(path, f"must have {low} to {high} characters")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import socket
 import time
 from http import HTTPStatus
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Response
+from flask import Response, request
 
 from gridtune_common import __version__, wire
 from gridtune_common.protocol import (
@@ -41,8 +43,8 @@ from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, 
 from gridtune_steering.api.routing import Access, route
 from gridtune_steering.services import evaluations, records, tasks, tokens
 
-#: What an ask without an answer is told to wait, in seconds: little after a wait, more when all seats were taken.
-_RETRY_SOON, _RETRY_CROWDED = 0.1, 2.0
+#: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
+_RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
 #: Waiting asks look again after so many seconds even if nothing rang.
 _LOOK_AGAIN = 1.0
 
@@ -58,12 +60,20 @@ def submit_task(context: Context, *, body: SubmitTask) -> Task:
 @route("GET", "/tasks", access=Access.USER, query=TaskQuery, returns=TaskPage)
 def list_tasks(context: Context, *, query: TaskQuery) -> TaskPage:
     """List tasks, newest first."""
-    return tasks.listing(context.steering, context.caller, state=query.state, after=query.after, limit=query.limit)
+    return tasks.listing(
+        context.steering,
+        context.caller,
+        state=query.state,
+        name=query.name,
+        owner=query.owner,
+        after=query.after,
+        limit=query.limit,
+    )
 
 
 @route("GET", "/tasks/<task>", access=Access.USER, returns=Task)
 def get_task(context: Context, task: str) -> Task:
-    """See a task, by its id or name."""
+    """See a task."""
     return tasks.get(context.steering, context.caller, task)
 
 
@@ -76,7 +86,7 @@ def change_task(context: Context, task: str, *, body: ChangeTask) -> Task:
 @route("DELETE", "/tasks/<task>", access=Access.USER, query=DeleteQuery, status=HTTPStatus.NO_CONTENT)
 def delete_task(context: Context, task: str, *, query: DeleteQuery) -> None:
     """Delete an ended task with all its points."""
-    tasks.delete(context.steering, context.caller, task)
+    tasks.delete(context.steering, context.caller, task, query.request_id)
 
 
 @route("GET", "/tasks/<task>/payload", access=Access.EVALUATE, returns=Payload)
@@ -160,24 +170,40 @@ def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
     if not context.room.take_seat():
         return _nothing_yet(_RETRY_CROWDED)
     try:
-        return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_SOON)
+        return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_AT_ONCE)
     finally:
         context.room.leave_seat()
 
 
 def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease | None:
-    known = tasks.resolve(context.steering, context.caller, task)
     deadline = time.monotonic() + min(body.wait, context.steering.settings.ask_wait_seconds)
     lease = None
     while lease is None and (left := deadline - time.monotonic()) > 0:
-        context.room.wait(known, since=mark, timeout=min(left, _LOOK_AGAIN))
+        context.room.wait(task, since=mark, timeout=min(left, _LOOK_AGAIN))
+        if _has_hung_up():
+            evaluations.wait_no_more(context.steering, task, body.worker)
+            return None
         mark = context.room.mark()
-        lease = evaluations.ask(context.steering, context.caller, known, body)
+        left = max(deadline - time.monotonic(), 0.0)
+        lease = evaluations.ask(context.steering, context.caller, task, dataclasses.replace(body, wait=left))
     return lease
 
 
-def _nothing_yet(retry_after: float) -> Response:
-    return Response(status=HTTPStatus.NO_CONTENT, headers={"Retry-After": f"{retry_after:g}"})
+def _has_hung_up() -> bool:
+    """Whether the client of a waiting ask is gone; a point would be lost on it."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is None:  # called without a network
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _nothing_yet(retry_after: int) -> Response:
+    return Response(status=HTTPStatus.NO_CONTENT, headers={"Retry-After": str(retry_after)})
 
 
 @route("POST", "/evaluations/<evaluation>/heartbeat", access=Access.EVALUATE, body=Heartbeat, returns=Verdict)

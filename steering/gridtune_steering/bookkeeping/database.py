@@ -28,8 +28,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _sqlite(url) if url.startswith("sqlite") else _server(url)
         self._writer = self._engine.execution_options(begin="IMMEDIATE")
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        # one state for a whole block of reads: SQLite gives it anyway, PostgreSQL has to be asked
+        self._reader = self._engine if is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
         # SQLite has one writer at a time and makes others poll for their turn; threads of one process queue here
-        self._turn = threading.Lock() if self._engine.dialect.name == "sqlite" else None
+        self._turn = threading.Lock() if is_sqlite else None
 
     @property
     def engine(self) -> Engine:
@@ -39,7 +42,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and changes nothing."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -69,12 +72,17 @@ class Database:
 
 
 def _server(url: str) -> Engine:
-    return sa.create_engine(url, pool_pre_ping=True, json_serializer=_json)
+    return sa.create_engine(url, pool_pre_ping=True, json_serializer=_json, hide_parameters=True)
 
 
 def _sqlite(url: str) -> Engine:
     engine = sa.create_engine(
-        url, connect_args={"timeout": _BUSY_TIMEOUT}, pool_size=16, max_overflow=64, json_serializer=_json
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT},
+        pool_size=16,
+        max_overflow=64,
+        json_serializer=_json,
+        hide_parameters=True,  # they hold what users wrote, and errors are logged
     )
 
     @event.listens_for(engine, "connect")

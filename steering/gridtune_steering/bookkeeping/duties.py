@@ -26,6 +26,14 @@ def take(connection: Connection, name: str, holder: str, *, now: datetime, until
     return row
 
 
+def last_run(connection: Connection, name: str) -> datetime | None:
+    """When a duty was last taken or kept; None if never."""
+    moment: datetime | None = connection.execute(
+        sa.select(duties.c.last_run_at).where(duties.c.name == name)
+    ).scalar_one_or_none()
+    return moment
+
+
 def suspend(connection: Connection, name: str, *, until: datetime) -> None:
     """Let a duty rest until then."""
     connection.execute(sa.update(duties).where(duties.c.name == name).values(suspended_until=until))

@@ -36,6 +36,15 @@ def renew(connection: Connection, evaluation: str, *, until: datetime) -> bool:
     )
 
 
+def recover(connection: Connection, evaluation: str, *, until: datetime) -> None:
+    """Give a lost evaluation its lease back."""
+    connection.execute(
+        sa.update(evaluations)
+        .where(evaluations.c.id == evaluation)
+        .values(state=EvaluationState.RUNNING.value, ended_at=None, message="", lease_expires_at=until)
+    )
+
+
 def end(connection: Connection, evaluation: str, *, state: EvaluationState, now: datetime, **values: Any) -> None:
     """Close an evaluation."""
     connection.execute(
@@ -43,23 +52,22 @@ def end(connection: Connection, evaluation: str, *, state: EvaluationState, now:
     )
 
 
-def stop_running(connection: Connection, task: str, *, now: datetime, message: str) -> int:
-    """Close every running evaluation of a task as stopped; returns how many."""
+def stop_running(connection: Connection, task: str, *, now: datetime, message: str) -> Sequence[Record]:
+    """Close every running evaluation of a task as stopped; returns their ids and points."""
     return connection.execute(
         sa.update(evaluations)
         .where(evaluations.c.task_id == task, evaluations.c.state == EvaluationState.RUNNING.value)
         .values(state=EvaluationState.STOPPED.value, ended_at=now, message=message)
-    ).rowcount
+        .returning(evaluations.c.id, evaluations.c.point)
+    ).all()
 
 
 def expired(connection: Connection, *, now: datetime, limit: int) -> Sequence[Record]:
-    """Running evaluations whose lease is over, locked against their own end."""
+    """Running evaluations whose lease is over; look again once their point is locked."""
     query = sa.select(evaluations).where(
         evaluations.c.state == EvaluationState.RUNNING.value, evaluations.c.lease_expires_at < now
     )
-    return connection.execute(
-        query.order_by(evaluations.c.lease_expires_at).limit(limit).with_for_update(skip_locked=True)
-    ).all()
+    return connection.execute(query.order_by(evaluations.c.lease_expires_at).limit(limit)).all()
 
 
 def of_task(connection: Connection, task: str) -> Sequence[Record]:

@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection
 from gridtune_common.protocol import PointState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, points, waiting
 
-#: States in which nothing more will come of a point, and its optimizer has to learn that.
-OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value, PointState.CANCELLED.value)
+#: States in which a point's result is known for good, and its optimizer has to learn it.
+OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value)
 #: States in which a point still needs a worker.
 OPEN = (PointState.READY.value, PointState.RUNNING.value, PointState.PAUSED.value)
 
@@ -49,13 +49,15 @@ def update(connection: Connection, task: str, number: int, **values: Any) -> Non
     connection.execute(sa.update(points).where(points.c.task_id == task, points.c.number == number).values(**values))
 
 
-def cancel_open(connection: Connection, task: str, *, now: datetime) -> int:
-    """Cancel every point that still needs a worker; returns how many."""
-    return connection.execute(
+def cancel_open(connection: Connection, task: str, *, now: datetime) -> list[int]:
+    """Cancel every point that still needs a worker; returns their numbers."""
+    cancelled = connection.execute(
         sa.update(points)
         .where(points.c.task_id == task, points.c.state.in_(OPEN))
         .values(state=PointState.CANCELLED.value, ended_at=now)
-    ).rowcount
+        .returning(points.c.number)
+    )
+    return sorted(cancelled.scalars())
 
 
 def counts(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -105,8 +107,7 @@ def page(connection: Connection, task: str, *, state: str | None, after: int, li
 
 def history(connection: Connection, task: str) -> Sequence[Record]:
     """All points in order of their numbers, as a campaign is rebuilt from them."""
-    columns = [points.c.number, points.c.parameters, points.c.state, points.c.metrics, points.c.observed]
-    return connection.execute(sa.select(*columns).where(points.c.task_id == task).order_by(points.c.number)).all()
+    return connection.execute(sa.select(points).where(points.c.task_id == task).order_by(points.c.number)).all()
 
 
 def unobserved(connection: Connection, task: str) -> Sequence[Record]:

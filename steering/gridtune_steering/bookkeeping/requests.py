@@ -19,6 +19,11 @@ def find(connection: Connection, token: str, request_id: str) -> Record | None:
     ).one_or_none()
 
 
+def forget(connection: Connection, token: str, request_id: str) -> None:
+    """Drop one answer, which is no longer true."""
+    connection.execute(sa.delete(requests).where(requests.c.token_id == token, requests.c.request_id == request_id))
+
+
 def keep(connection: Connection, token: str, request_id: str, *, fingerprint: str, answer: Any, at: datetime) -> None:
     """Remember an answer."""
     connection.execute(

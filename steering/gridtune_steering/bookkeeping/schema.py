@@ -56,6 +56,7 @@ tasks = sa.Table(
     sa.Column("owner", _NAME, nullable=False),
     sa.Column("state", _ID, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("stopped_by", _ID),  # the stop rule that ended the task
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),

@@ -34,29 +34,21 @@ def find_for_update(connection: Connection, task: str) -> Record | None:
     return connection.execute(sa.select(tasks).where(tasks.c.id == task).with_for_update()).one_or_none()
 
 
-def find_newest_named(connection: Connection, name: str, owner: str | None) -> Record | None:
-    """The newest task of a name, of one owner or of all."""
-    query = sa.select(tasks).where(tasks.c.name == name)
-    if owner is not None:
-        query = query.where(tasks.c.owner == owner)
-    return connection.execute(query.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(1)).one_or_none()
-
-
 def page(
     connection: Connection,
     *,
     owner: str | None,
-    only: str | None,
+    name: str | None,
     state: str | None,
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> Sequence[Record]:
-    """Tasks before a place in the listing, newest first; of one owner, or only one, if given."""
+    """Tasks before a place in the listing, newest first; of one owner, name or state, if given."""
     query = sa.select(tasks)
     if owner is not None:
         query = query.where(tasks.c.owner == owner)
-    if only is not None:
-        query = query.where(tasks.c.id == only)
+    if name is not None:
+        query = query.where(tasks.c.name == name)
     if state is not None:
         query = query.where(tasks.c.state == state)
     if before is not None:
@@ -120,6 +112,12 @@ def claim_orphans(connection: Connection, host: str, *, now: datetime, until: da
 def renew_ownership(connection: Connection, host: str, *, until: datetime) -> None:
     """Keep all tasks that *host* owns."""
     connection.execute(sa.update(tasks).where(tasks.c.host == host).values(host_lease_until=until))
+
+
+def disown(connection: Connection, task: str) -> None:
+    """Take a task from its host: its campaign is rebuilt from what is true now, by whoever claims it next."""
+    values = {"host": None, "host_lease_until": None, "host_epoch": tasks.c.host_epoch + 1}
+    connection.execute(sa.update(tasks).where(tasks.c.id == task).values(**values))
 
 
 def drop_ownership(connection: Connection, host: str) -> None:

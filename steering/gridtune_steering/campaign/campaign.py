@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import islice
 
 from gridtune_common.protocol import Parameters
+from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Objective, StopRules
-from gridtune_steering.campaign.events import Action, Credit, Event, Failed, Finish, Suggest, Tick, Told
+from gridtune_steering.campaign.events import Action, Credit, Event, Failed, Finish, StopRule, Suggest, Tick, Told
 from gridtune_steering.optimizers.port import Optimizer
 
 
@@ -20,15 +22,24 @@ class Campaign:
 
     Args:
         objectives: What to optimise; the first one decides target, patience and best.
-        stop: The task's stop rules; its budget may be raised later by `extend`.
+        stop: The task's stop rules.
+        space: Every suggestion is checked against it.
         seed: The task's seed.
         optimizer: Fresh; the campaign owns it from now on.
     """
 
-    def __init__(self, *, objectives: tuple[Objective, ...], stop: StopRules, seed: int, optimizer: Optimizer) -> None:
+    def __init__(
+        self,
+        *,
+        objectives: tuple[Objective, ...],
+        stop: StopRules,
+        space: SearchSpace,
+        seed: int,
+        optimizer: Optimizer,
+    ) -> None:
         self._objectives = objectives
         self._stop = stop
-        self._budget = stop.points
+        self._space = space
         self._seed = seed
         self._optimizer = optimizer
         self._open: set[int] = set()
@@ -36,7 +47,7 @@ class Campaign:
         self._n_observed = 0
         self._best: float | None = None
         self._n_since_best = 0
-        self._finished: str | None = None
+        self._has_finished = False
 
     @property
     def next_number(self) -> int:
@@ -48,44 +59,44 @@ class Campaign:
         """How many results were learnt."""
         return self._n_observed
 
-    def extend(self, budget: int | None) -> None:
-        """Set the budget of points; None for no limit. A campaign that ended by its budget goes on."""
-        if budget != self._budget:
-            self._budget = budget
-            self._finished = None
-
-    def restore(self, points: Iterable[tuple[int, Parameters]], results: Iterable[Told | Failed]) -> None:
+    def restore(self, points: Iterable[Suggest], results: Iterable[Told | Failed]) -> None:
         """Take up a history: all points by number, and the results in the order in which they were learnt.
 
-        Afterwards the campaign proposes what the one that made this history would have.
+        Both are replayed as they came, so that the optimizer sees the calls that the first one saw, and proposes
+        what that one would have.
         """
-        for number, parameters in points:
-            self._pend(number, parameters)
-        for result in results:
+        remaining = iter(results)
+        for point in points:
+            for result in islice(remaining, point.informed_by - self._n_observed):
+                self._learn(result)
+            self._pend(point.number, point.parameters)
+        for result in remaining:
             self._learn(result)
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what is to be done about it."""
         if isinstance(event, (Told, Failed)):
             self._learn(event)
-            return self._finish_if(self._reason_to_stop())
+            return self._once(self._verdict())
         if isinstance(event, Tick):
-            return self._finish_if(self._out_of_time(event.elapsed))
+            return self._once(self._out_of_time(event.elapsed))
         return self._serve(event)
 
     def _serve(self, credit: Credit) -> list[Action]:
-        if self._finished is not None:
+        if self._has_finished:
             return []
         actions: list[Action] = []
         for _ in range(self._affordable(credit.workers)):
             number = self._next_number
             parameters = self._optimizer.suggest(number, self._seed_of(number))
+            if complaint := self._space.explain(parameters):
+                raise ValueError(f"it proposed a point outside of the space: {complaint}")
             self._pend(number, parameters)
             actions.append(Suggest(number, parameters, self._n_observed))
         return actions
 
     def _affordable(self, wanted: int) -> int:
-        return wanted if self._budget is None else min(wanted, self._budget - self._next_number)
+        return wanted if self._stop.points is None else min(wanted, self._stop.points - self._next_number)
 
     def _pend(self, number: int, parameters: Parameters) -> None:
         if number != self._next_number:
@@ -110,26 +121,27 @@ class Campaign:
         else:
             self._n_since_best += 1
 
-    def _reason_to_stop(self) -> str | None:
-        objective = self._objectives[0]
-        target, patience = self._stop.target, self._stop.patience
-        if target is not None and self._best is not None and not objective.better(target, self._best):
-            return f"target reached: {objective.metric} is {self._best:g}"
-        if patience is not None and self._n_since_best >= patience:
-            return f"patience: no better {objective.metric} in {self._n_since_best} points"
-        if self._budget is not None and self._next_number >= self._budget and not self._open:
-            return f"all {self._budget} points have ended"
+    def _verdict(self) -> Finish | None:
+        objective, stop = self._objectives[0], self._stop
+        if stop.target is not None and self._best is not None and not objective.better(stop.target, self._best):
+            return Finish(StopRule.TARGET, f"target reached: {objective.metric} is {self._best:g}")
+        if stop.patience is not None and self._n_since_best >= stop.patience:
+            return Finish(StopRule.PATIENCE, f"patience: no better {objective.metric} in {self._n_since_best} points")
+        if stop.points is not None and self._next_number >= stop.points and not self._open:
+            return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
         return None
 
-    def _out_of_time(self, elapsed: float) -> str | None:
+    def _out_of_time(self, elapsed: float) -> Finish | None:
         limit = self._stop.wall_time_seconds
-        return f"wall time of {limit:g} s is over" if limit is not None and elapsed >= limit else None
+        if limit is None or elapsed < limit:
+            return None
+        return Finish(StopRule.WALL_TIME, f"wall time of {limit:g} s is over")
 
-    def _finish_if(self, reason: str | None) -> list[Action]:
-        if reason is None or self._finished is not None:
+    def _once(self, finish: Finish | None) -> list[Action]:
+        if finish is None or self._has_finished:
             return []
-        self._finished = reason
-        return [Finish(reason)]
+        self._has_finished = True
+        return [finish]
 
     def _seed_of(self, number: int) -> int:
         """32 bits for one point, so that a point's randomness does not depend on which host makes it, or when."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from gridtune_common.protocol import Parameters
 
@@ -49,10 +50,20 @@ class Suggest:
     informed_by: int
 
 
+class StopRule(Enum):
+    """The rules that end a task."""
+
+    POINTS = "points"  #: The budget is used up and every point has ended.
+    TARGET = "target"  #: The first objective is good enough.
+    PATIENCE = "patience"  #: Nothing better for too long.
+    WALL_TIME = "wall_time"  #: The time is over.
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the task, for *reason*; what still runs is not needed any more."""
+    """End the task by *rule*, for *reason* in words; what still runs is not needed any more."""
 
+    rule: StopRule
     reason: str
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import ipaddress
 import json
 import logging
 import os
@@ -82,6 +83,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.start()
     url = _url(listener)
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        _log.warning("listening beyond this machine without TLS; let others in through a proxy that has it")
     note = settings.data / "service.json"
     write_private(note, json.dumps({"url": url, "pid": os.getpid()}))
     _log.info(

@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from gridtune_steering.campaign import Action, Campaign, Credit, Tick
 from gridtune_steering.doorbell import Listener
@@ -25,7 +24,7 @@ _BATCH_TIME = 0.05
 
 
 class Host:
-    """Owns live campaigns. One thread thinks, another renews the host's leases, so that a slow optimizer loses no task.
+    """Owns live campaigns. One thread thinks; another does what must not wait for a slow optimizer.
 
     Args:
         steering: The service's surroundings.
@@ -39,55 +38,72 @@ class Host:
         self._campaigns: dict[str, Campaign] = {}
         self._stopping = threading.Event()
 
+    @property
+    def ownerships(self) -> list[Ownership]:
+        """The tasks that it owns, as far as it knows."""
+        return list(self._ownerships.values())
+
     def stop(self) -> None:
-        """Ask the loop to end; callable from a signal handler."""
+        """Ask the loop to end. Callable from a signal handler, since the main thread never waits for this event."""
         self._stopping.set()
 
     def run(self, listener: Listener) -> None:
         """Work until `stop`, woken through *listener*; then leave all tasks to others."""
-        renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
-        renewer.start()
+        steward = threading.Thread(target=self._keep_house, name="steward", daemon=True)
+        steward.start()
         _log.info("host %s is at work", self._name, extra={"action": "host_started"})
         next_look = 0.0
+        unfinished: set[str] = set()
         while not self._stopping.is_set():
-            rang = listener.wait(max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND)))
+            patience = 0.0 if unfinished else max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND))
+            rang = listener.wait(patience) | unfinished
             if time.monotonic() >= next_look:
-                self.look_around()
+                rang |= set(self._ownerships)
                 next_look = time.monotonic() + _LOOK_AROUND
-            if rang - set(self._ownerships):
-                self._claim()
-            for task in rang & set(self._ownerships):
-                self._advance(self._ownerships[task])
-        renewer.join()
+            unfinished = self.round(rang)
+        steward.join()
         hosting.leave(self._steering, self._name)
 
-    def look_around(self) -> None:
-        """One round without having been rung: duties, tasks without an owner, and all that this host owns."""
-        hosting.do_duties(self._steering, self._name, every=timedelta(seconds=_LOOK_AROUND))
-        self._claim()
-        for ownership in list(self._ownerships.values()):
-            self._advance(ownership)
+    def round(self, tasks: set[str]) -> set[str]:
+        """One batch for each of *tasks*, and for those that nobody owned; returns those that want more."""
+        new = self._claim()
+        return {
+            task
+            for task in (tasks & set(self._ownerships)) | new
+            if not self._stopping.is_set() and self._advance(self._ownerships[task])
+        }
 
-    def _claim(self) -> None:
-        for ownership in hosting.claim(self._steering, self._name):
+    def look_around(self) -> None:
+        """All that a host does when nobody rings, once."""
+        hosting.do_duties(self._steering, self._name)
+        unfinished = self.round(set(self._ownerships))
+        while unfinished:
+            unfinished = self.round(unfinished)
+
+    def _claim(self) -> set[str]:
+        claimed = hosting.claim(self._steering, self._name)
+        for ownership in claimed:
             _log.info("took task %s over", ownership.task, extra={"action": "task_claimed", "task": ownership.task})
             self._ownerships[ownership.task] = ownership
             self._campaigns.pop(ownership.task, None)
-            self._advance(ownership)
+        return {ownership.task for ownership in claimed}
 
-    def _advance(self, ownership: Ownership) -> None:
-        """Bring a campaign up to date and make the points that workers wait for, in batches that take little time."""
+    def _advance(self, ownership: Ownership) -> bool:
+        """Learn what is new, and make the points that workers wait for, as many as fit into a batch.
+
+        Returns:
+            Whether more points are wanted.
+        """
         try:
-            while self._advance_once(ownership):
-                continue
+            return self._batch(ownership)
         except OwnershipLost:
             self._drop(ownership.task)  # paused, ended or somebody else's: whoever is to go on rebuilds it
         except OptimizerBroken as error:
             self._drop(ownership.task)
             self._pause(ownership, error)
+        return False
 
-    def _advance_once(self, ownership: Ownership) -> bool:
-        """One batch; returns whether more points are wanted."""
+    def _batch(self, ownership: Ownership) -> bool:
         news = hosting.news(self._steering, ownership)
         campaign = self._campaigns.get(ownership.task)
         with _blaming_the_optimizer():
@@ -110,10 +126,14 @@ class Host:
         except OwnershipLost:
             _log.info("task %s was taken by another host meanwhile", ownership.task)
 
-    def _renew(self) -> None:
-        pause = self._steering.settings.host_lease_seconds / 4
-        while not self._stopping.wait(pause):
-            hosting.renew(self._steering, self._name)
+    def _keep_house(self) -> None:
+        """Renew the leases on this host's tasks and do the duties, until `stop`."""
+        while not self._stopping.wait(_LOOK_AROUND):
+            try:
+                hosting.renew(self._steering, self._name)
+                hosting.do_duties(self._steering, self._name)
+            except OperationalError:  # a database that is busy or away comes back; leases may get lost meanwhile
+                _log.exception("the database did not answer", extra={"action": "database_away"})
 
 
 class OptimizerBroken(Exception):  # noqa: N818 - named for the fact
@@ -132,7 +152,6 @@ def _blaming_the_optimizer() -> Iterator[None]:
 
 
 def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[int, int]], list[Action]]:
-    campaign.extend(news.budget)
     learnt: list[tuple[int, int]] = []
     actions: list[Action] = []
     for result in news.results:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import Scope
 from gridtune_steering.bookkeeping import tasks
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.services.errors import NotAllowed, NotFound
+from gridtune_steering.services.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Caller:
     scope: Scope
     token: str
     task: str | None = None
+    expires_at: datetime | None = None
 
     @property
     def sees_all(self) -> bool:
@@ -33,31 +35,25 @@ class Caller:
         return self.sees_all or bool(self.user == task.owner)
 
 
-def visible_task(connection: Connection, caller: Caller, reference: str) -> Record:
-    """The task with this id, or the newest with this name, if the caller may see it.
+def visible_task(connection: Connection, caller: Caller, task: str) -> Record:
+    """The task with this id, if the caller may see it. Names are looked up in listings: they are not unique.
 
     Raises:
         NotFound: There is none, or it is somebody else's.
     """
-    row = tasks.find(connection, reference)
-    if row is None:
-        row = tasks.find_newest_named(connection, reference, None if caller.sees_all else caller.user)
+    row = tasks.find(connection, task)
     if row is None or not caller.may_see(row):
-        raise NotFound("task", reference)
+        raise NotFound("task", task)
     return row
 
 
-def owned_task(connection: Connection, caller: Caller, reference: str) -> Record:
+def owned_task(connection: Connection, caller: Caller, task: str) -> Record:
     """Like `visible_task`, for changing it: locked until the transaction ends.
 
     Raises:
         NotFound: There is none, or it is somebody else's.
-        NotAllowed: The token may only evaluate points.
     """
-    row = visible_task(connection, caller, reference)
-    if caller.scope is Scope.TASK:
-        raise NotAllowed("this token may evaluate the task's points, and nothing else")
-    locked = tasks.find_for_update(connection, row.id)
-    if locked is None:
-        raise NotFound("task", reference)
-    return locked
+    row = tasks.find_for_update(connection, task)
+    if row is None or not caller.may_see(row):
+        raise NotFound("task", task)
+    return row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 
 from gridtune_common.errors import Flaw
 from gridtune_steering.services.errors import Unusable
@@ -39,11 +39,11 @@ def time_and_id(cursor: str) -> tuple[datetime, str]:
     time, _, name = _decode(cursor).partition(" ")
     try:
         moment = datetime.fromisoformat(time)
-    except ValueError as error:
+        if moment.tzinfo is None:
+            raise _unusable(cursor)
+        return moment.astimezone(UTC), name
+    except (ValueError, OverflowError) as error:
         raise _unusable(cursor) from error
-    if moment.tzinfo is None:
-        raise _unusable(cursor)
-    return moment, name
 
 
 def _decode(cursor: str) -> str:

@@ -3,13 +3,16 @@
 The rules, for whoever changes them:
 
 * a point has at most one running evaluation, and its epoch is the point's;
-* what a lost evaluation reports is not stored, but its final result counts if nobody was faster (first result wins);
+* who takes a point's lock may change its evaluations, in this order;
+* a lost evaluation that shows up before anybody else took its point goes on as if nothing had been;
+* after that its reports are not stored, but its final result still counts if nobody was faster (first result wins);
 * failures and lost workers count as attempts, releases do not;
 * a freed worker that will ask again is worth one new point (`bookkeeping.points.wait`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,13 +36,14 @@ from gridtune_common.protocol import (
     Tell,
     Verdict,
 )
-from gridtune_steering.bookkeeping import evaluations, events, points, tasks
+from gridtune_steering.bookkeeping import evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import NotFound, TaskHasEnded, Unusable
 from gridtune_steering.services.idempotency import once, once_answered
 from gridtune_steering.services.steering import Steering
+from gridtune_steering.services.times import iso
 
 #: How long after its last evaluation a worker is expected to ask again.
 _FREED_FOR = timedelta(seconds=10)
@@ -53,7 +57,7 @@ _REAPER = "gridtune/reaper"
 Ending = Tell | Fail | Release
 
 
-def ask(steering: Steering, caller: Caller, reference: str, message: Ask) -> Lease | None:
+def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | None:
     """Claim a ready point for a worker, in one short transaction.
 
     Returns:
@@ -65,23 +69,43 @@ def ask(steering: Steering, caller: Caller, reference: str, message: Ask) -> Lea
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        task = visible_task(connection, caller, reference)
+        row = visible_task(connection, caller, task)
 
         def effect() -> Lease | None:
-            if task.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
-                raise TaskHasEnded(f"task {task.id} has ended: {task.reason}")
-            is_running = task.state == TaskState.RUNNING.value
-            point = points.claim_ready(connection, task.id) if is_running else None
+            if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+                raise TaskHasEnded(f"task {task} has ended: {row.reason}")
+            is_running = row.state == TaskState.RUNNING.value
+            point = points.claim_ready(connection, task) if is_running else None
             if point is None:
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
-                points.wait(connection, task.id, message.worker, until=now + wait + _WAITING_SLACK)
+                points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
                 return None
             return _lease(steering, connection, caller, point, message, now)
 
-        lease = once_answered(connection, caller, f"ask {task.id}", message, Lease, effect, now=now)
+        # the same ask, sent again, may wait for another while
+        request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
+        _forget_dead_lease(steering, connection, caller, message.request_id, now)
+        lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
     if lease is None:
-        steering.bell.ring_hosts(task.id)
+        steering.bell.ring_hosts(task)
     return lease
+
+
+def wait_no_more(steering: Steering, task: str, worker: str) -> None:
+    """Make no point for a worker that has hung up."""
+    with steering.database.write() as connection:
+        points.wait_no_more(connection, task, worker)
+
+
+def _forget_dead_lease(
+    steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
+) -> None:
+    """The lease that an ask got before, if any, is renewed if it still holds; if not, the ask is as good as new."""
+    earlier = requests.find(connection, caller.token, request_id)
+    if earlier is not None and "evaluation" in earlier.answer:
+        until = now + _lease_time(steering)
+        if not evaluations.renew(connection, earlier.answer["evaluation"], until=until):
+            requests.forget(connection, caller.token, request_id)
 
 
 def _lease(
@@ -154,13 +178,36 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row, _ = _visible_evaluation(connection, caller, evaluation)
+        row, task = _visible_evaluation(connection, caller, evaluation)
         if row.epoch != message.epoch:
             return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
-        if not evaluations.renew(connection, evaluation, until=now + _lease_time(steering)):
+        until = now + _lease_time(steering)
+        holds = evaluations.renew(connection, evaluation, until=until) or _recover(
+            connection, caller, row, task, now, until
+        )
+        if not holds:
             return _verdict_of_ended(row)
         evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return Verdict(Advice.CONTINUE, lease_seconds=steering.settings.lease_seconds)
+
+
+def _recover(connection: Connection, caller: Caller, row: Record, task: Record, now: datetime, until: datetime) -> bool:
+    """Undo the loss of an evaluation that was only silent, if nobody has taken its point; tells whether that was so."""
+    point = _point_of(connection, row)
+    is_untouched = point.state == PointState.READY.value and point.epoch == row.epoch
+    if row.state != EvaluationState.LOST.value or not is_untouched:
+        return False
+    evaluations.recover(connection, row.id, until=until)
+    points.update(
+        connection,
+        row.task_id,
+        row.point,
+        state=PointState.RUNNING.value,
+        attempts=point.attempts - 1,
+        message="",
+    )
+    _note(connection, caller.user, row, "evaluation.recovered", now)
+    return True
 
 
 def _verdict_of_ended(row: Record) -> Verdict:
@@ -182,9 +229,9 @@ def tell(steering: Steering, caller: Caller, evaluation: str, message: Tell) -> 
         point = _point_of(connection, row)
         if row.state not in {EvaluationState.RUNNING.value, EvaluationState.LOST.value}:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
-        if point.state not in {PointState.READY.value, PointState.RUNNING.value}:
+        if not _is_unfinished(point):
             return Outcome(False, f"the point is {point.state}")
-        _dismiss_rival(connection, row, point, now)
+        _dismiss_rival(connection, caller, row, point, now)
         _close(connection, row, EvaluationState.DONE, message, now, metrics=message.metrics)
         points.update(
             connection,
@@ -197,7 +244,7 @@ def tell(steering: Steering, caller: Caller, evaluation: str, message: Tell) -> 
             ended_at=now,
             evaluation_id=row.id,
         )
-        _note(connection, caller, row, "point.done", now, value=value)
+        _note(connection, caller.user, row, "point.done", now, value=value)
         return Outcome(True)
 
     return _end(steering, caller, evaluation, message, "tell", effect)
@@ -214,7 +261,7 @@ def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> 
         if row.state != EvaluationState.RUNNING.value:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value)
-        _note(connection, caller, row, "evaluation.failed", now, cause=message.cause.value)
+        _note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
         reason = message.message or message.cause.value
         _count_attempt(connection, row, task, now, reason, caller.user, permanent=message.permanent)
         return Outcome(True)
@@ -234,7 +281,7 @@ def release(steering: Steering, caller: Caller, evaluation: str, message: Releas
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         _close(connection, row, EvaluationState.RELEASED, message, now, cause=message.cause.value)
         points.update(connection, row.task_id, row.point, state=PointState.READY.value)
-        _note(connection, caller, row, "evaluation.released", now, cause=message.cause.value)
+        _note(connection, caller.user, row, "evaluation.released", now, cause=message.cause.value)
         return Outcome(True)
 
     return _end(steering, caller, evaluation, message, "release", effect)
@@ -247,19 +294,22 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
         The tasks in which something was lost.
     """
     now = steering.clock()
+    touched = set()
     with steering.database.write() as connection:
-        lost = evaluations.expired(connection, now=now, limit=limit)
-        for row in lost:
-            task = tasks.find(connection, row.task_id)
-            reason = f"no sign of life from {row.worker} since {row.lease_expires_at - _lease_time(steering)}"
+        for found in evaluations.expired(connection, now=now, limit=limit):
+            points.find_for_update(connection, found.task_id, found.point)
+            row = evaluations.find(connection, found.id)
+            if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
+                continue
+            reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - _lease_time(steering))}"
             evaluations.end(connection, row.id, state=EvaluationState.LOST, now=now, message=reason)
-            _note_lost(connection, row, now, reason)
-            _count_attempt(connection, row, task, now, reason, _REAPER)
-    touched = sorted({row.task_id for row in lost})
-    for task_id in touched:
-        steering.bell.ring_hosts(task_id)
-        steering.bell.ring_askers(task_id)
-    return touched
+            _note(connection, _REAPER, row, "evaluation.lost", now, message=reason)
+            _count_attempt(connection, row, tasks.find(connection, row.task_id), now, reason, _REAPER)
+            touched.add(row.task_id)
+    for task in sorted(touched):
+        steering.bell.ring_hosts(task)
+        steering.bell.ring_askers(task)
+    return sorted(touched)
 
 
 def _end(
@@ -285,7 +335,8 @@ def _end(
 
         outcome = once(connection, caller, f"{operation} {evaluation}", message, Outcome, once_only, now=now)
     steering.bell.ring_hosts(task.id)
-    steering.bell.ring_askers(task.id)
+    if not isinstance(message, Tell):
+        steering.bell.ring_askers(task.id)  # the point is ready again
     return outcome
 
 
@@ -326,11 +377,20 @@ def _checked_value(task: Record, metrics: Metrics) -> float:
     return float(metrics[names[0]])  # type: ignore[arg-type]  # checked just above
 
 
-def _dismiss_rival(connection: Connection, row: Record, point: Record, now: datetime) -> None:
+def _is_unfinished(point: Record) -> bool:
+    """Whether a result is still welcome: nobody has finished the point, and no optimizer was told that it failed."""
+    if point.state == PointState.FAILED.value:
+        return point.observed is None
+    return point.state in {PointState.READY.value, PointState.RUNNING.value}
+
+
+def _dismiss_rival(connection: Connection, caller: Caller, row: Record, point: Record, now: datetime) -> None:
     """End the evaluation that took the point over when this one was thought lost."""
-    if point.state == PointState.RUNNING.value and point.evaluation_id != row.id:
+    rival = evaluations.find(connection, point.evaluation_id) if point.evaluation_id != row.id else None
+    if rival is not None and rival.state == EvaluationState.RUNNING.value:
         reason = f"evaluation {row.id} of the same point was faster"
-        evaluations.end(connection, point.evaluation_id, state=EvaluationState.STOPPED, now=now, message=reason)
+        evaluations.end(connection, rival.id, state=EvaluationState.STOPPED, now=now, message=reason)
+        _note(connection, caller.user, rival, "evaluation.stopped", now, message=reason)
 
 
 def _close(
@@ -391,29 +451,16 @@ def _count_attempt(
         )
 
 
-def _note(connection: Connection, caller: Caller, row: Record, kind: str, now: datetime, **details: Any) -> None:
+def _note(connection: Connection, actor: str, row: Record, kind: str, now: datetime, **details: Any) -> None:
     events.add(
         connection,
         at=now,
-        actor=caller.user,
+        actor=actor,
         kind=kind,
         task=row.task_id,
         point=row.point,
         evaluation=row.id,
         details={"worker": row.worker, "epoch": row.epoch, **details},
-    )
-
-
-def _note_lost(connection: Connection, row: Record, now: datetime, reason: str) -> None:
-    events.add(
-        connection,
-        at=now,
-        actor=_REAPER,
-        kind="evaluation.lost",
-        task=row.task_id,
-        point=row.point,
-        evaluation=row.id,
-        details={"worker": row.worker, "epoch": row.epoch, "message": reason},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,8 +22,8 @@ from gridtune_steering.services.tasks import end, pause
 _ACTOR = "gridtune/host"
 #: Tasks that a host takes over in one go, so that several hosts share them.
 _CLAIM_LIMIT = 20
-_REAPING = "reaping"
-#: When the reaper was away for so long, the service was; agents could not renew their leases.
+_REAPING, _SERVING = "reaping", "serving"
+#: When web processes or the reaper were silent for so long, they were away.
 _LONGEST_GAP = timedelta(seconds=5)
 
 
@@ -47,13 +48,11 @@ class News:
         results: What the campaign has not learnt yet, in the order in which it ended.
         credit: How many workers wait for a point that does not exist yet.
         elapsed: Seconds for which the task has run, without pauses.
-        budget: The number of points allowed; None for no limit.
     """
 
     results: Sequence[Told | Failed]
     credit: int
     elapsed: float
-    budget: int | None
 
 
 def claim(steering: Steering, host: str) -> list[Ownership]:
@@ -94,10 +93,18 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
     optimizer = optimizers.create(
         spec.algorithm.name, spec.space, n_objectives=len(spec.objectives), options=spec.algorithm.options
     )
-    campaign = Campaign(objectives=spec.objectives, stop=spec.stop, seed=row.seed, optimizer=optimizer)
-    campaign.extend(row.max_points)
-    observed = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
-    campaign.restore([(point.number, point.parameters) for point in history], [_result(point) for point in observed])
+    campaign = Campaign(
+        objectives=spec.objectives,
+        stop=dataclasses.replace(spec.stop, points=row.max_points),
+        space=spec.space,
+        seed=row.seed,
+        optimizer=optimizer,
+    )
+    learnt = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
+    campaign.restore(
+        [Suggest(point.number, point.parameters, point.informed_by) for point in history],
+        [_result(point) for point in learnt],
+    )
     return campaign
 
 
@@ -114,7 +121,7 @@ def news(steering: Steering, ownership: Ownership) -> News:
         waiting = points.n_waiting(connection, ownership.task, now=now)
         ready = points.count_ready(connection, ownership.task)
     elapsed = row.ran_seconds + (now - row.running_since).total_seconds()
-    return News(results=results, credit=max(waiting - ready, 0), elapsed=elapsed, budget=row.max_points)
+    return News(results=results, credit=max(waiting - ready, 0), elapsed=elapsed)
 
 
 def write(
@@ -154,7 +161,8 @@ def write(
             )
         for action in actions:
             if isinstance(action, Finish):
-                end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now)
+                rule = action.rule.value
+                end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now, stopped_by=rule)
     if actions:
         steering.bell.ring_askers(ownership.task)
 
@@ -172,19 +180,27 @@ def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
     steering.bell.ring_askers(ownership.task)
 
 
-def do_duties(steering: Steering, host: str, *, every: timedelta) -> None:
+def note_presence(steering: Steering) -> None:
+    """A web process says that agents can reach it."""
+    now = steering.clock()
+    with steering.database.write() as connection:
+        duties.take(connection, _SERVING, "any", now=now, until=now)
+
+
+def do_duties(steering: Steering, host: str) -> None:
     """Return lost points and clear what is out of date, if this host holds the duty.
 
-    After a time in which the service was away, agents first get a whole lease to say that they are still alive: it
-    was not they who were lost.
+    When nobody was there to hear them, or to notice, silent agents are not lost: they first get a whole lease to say
+    that they are alive.
     """
     now = steering.clock()
     lease = timedelta(seconds=steering.settings.lease_seconds)
     with steering.database.write() as connection:
-        duty = duties.take(connection, _REAPING, host, now=now, until=now + 3 * every)
+        duty = duties.take(connection, _REAPING, host, now=now, until=now + 2 * _LONGEST_GAP)
         if duty is None:
             return
-        was_away = duty.last_run_at is None or now - duty.last_run_at > max(_LONGEST_GAP, 3 * every)
+        heard = duties.last_run(connection, _SERVING)
+        was_away = any(last is None or now - last > _LONGEST_GAP for last in (duty.last_run_at, heard))
         if was_away:
             duties.suspend(connection, _REAPING, until=now + lease)
         points.forget_waiting_before(connection, now)

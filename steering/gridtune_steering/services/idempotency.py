@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -16,6 +17,13 @@ from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import RequestIdReused
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """A deletion's request, which has no body."""
+
+    request_id: str
 
 
 def once_answered(

@@ -7,7 +7,9 @@ import binascii
 import hashlib
 import platform
 import secrets as randomness
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +39,7 @@ from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.services import cursors
 from gridtune_steering.services.access import Caller, owned_task, visible_task
 from gridtune_steering.services.errors import Conflict, NotFound, Unusable
-from gridtune_steering.services.idempotency import once
+from gridtune_steering.services.idempotency import Deletion, once
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.times import iso
 
@@ -45,6 +47,13 @@ from gridtune_steering.services.times import iso
 _SEED_LIMIT = 2**31
 #: The largest budget that an extension may lead to.
 _MOST_POINTS = 10**9
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What is kept of an answer that holds a task: documents can be large, and tasks go on anyway."""
+
+    task: str
 
 
 def submit(steering: Steering, caller: Caller, message: SubmitTask) -> Task:
@@ -55,14 +64,16 @@ def submit(steering: Steering, caller: Caller, message: SubmitTask) -> Task:
     """
     spec = _checked(message)
     files = [_file_values(file, index) for index, file in enumerate(message.files)]
+    _check_files([file["path"] for file in files], spec)
     now = steering.clock()
     with steering.database.write() as connection:
 
-        def effect() -> Task:
+        def effect() -> _Reference:
             return _insert(connection, caller, message, spec, files, now)
 
-        task = once(connection, caller, "submit task", message, Task, effect, now=now)
-    steering.bell.ring_hosts(task.summary.id)
+        made = once(connection, caller, "submit task", message, _Reference, effect, now=now)
+        task = whole(connection, _present(connection, made.task))
+    steering.bell.ring_hosts(made.task)
     return task
 
 
@@ -101,6 +112,18 @@ def _file_values(file: ShippedFile, index: int) -> dict[str, Any]:
     }
 
 
+def _check_files(paths: Sequence[str], spec: TaskSpec) -> None:
+    """Each file has one place, and what the payload needs is there."""
+    flaws = [Flaw("files", f"{path} comes twice") for path, n in Counter(paths).items() if n > 1]
+    folders = {path[:end] for path in paths for end in range(len(path)) if path[end] == "/"}
+    flaws += [Flaw("files", f"{path} is a file and a folder") for path in sorted(folders & set(paths))]
+    for name in spec.payload.files if spec.payload is not None else ():
+        if name not in paths and name not in folders:
+            flaws.append(Flaw("files", f"{name} is missing, which payload.files names"))
+    if flaws:
+        raise Unusable("the task's files cannot be used", flaws)
+
+
 def _insert(
     connection: Connection,
     caller: Caller,
@@ -108,7 +131,7 @@ def _insert(
     spec: TaskSpec,
     files: Sequence[dict[str, Any]],
     now: datetime,
-) -> Task:
+) -> _Reference:
     task = new_id()
     seed = spec.algorithm.seed if spec.algorithm.seed is not None else randomness.randbelow(_SEED_LIMIT)
     libraries = optimizers.library_versions(spec.algorithm.name)
@@ -129,35 +152,33 @@ def _insert(
         ran_seconds=0.0,
         host_epoch=0,
     )
-    distinct = {file["path"]: {"task_id": task, **file} for file in files}
-    tasks.insert_files(connection, list(distinct.values()))
+    tasks.insert_files(connection, [{"task_id": task, **file} for file in files])
     details = {"name": spec.name, "algorithm": spec.algorithm.name, "seed": seed}
     events.add(connection, at=now, actor=caller.user, kind="task.submitted", task=task, details=details)
-    return whole(connection, _present(connection, task))
+    return _Reference(task)
 
 
-def get(steering: Steering, caller: Caller, reference: str) -> Task:
+def get(steering: Steering, caller: Caller, task: str) -> Task:
     """A task, whole.
 
     Raises:
         NotFound: There is none that the caller may see.
     """
     with steering.database.read() as connection:
-        return whole(connection, visible_task(connection, caller, reference))
+        return whole(connection, visible_task(connection, caller, task))
 
 
-def resolve(steering: Steering, caller: Caller, reference: str) -> str:
-    """The id of a task that may have been called by its name.
-
-    Raises:
-        NotFound: There is none that the caller may see.
-    """
-    with steering.database.read() as connection:
-        return str(visible_task(connection, caller, reference).id)
-
-
-def listing(steering: Steering, caller: Caller, *, state: TaskState | None, after: str | None, limit: int) -> TaskPage:
-    """One page of the tasks that the caller may see, newest first.
+def listing(
+    steering: Steering,
+    caller: Caller,
+    *,
+    state: TaskState | None,
+    name: str | None,
+    owner: str | None,
+    after: str | None,
+    limit: int,
+) -> TaskPage:
+    """One page of the tasks that the caller may see, newest first; of a state, name or owner, if given.
 
     Raises:
         Unusable: The cursor is none of ours.
@@ -166,8 +187,8 @@ def listing(steering: Steering, caller: Caller, *, state: TaskState | None, afte
     with steering.database.read() as connection:
         rows = tasks.page(
             connection,
-            owner=None if caller.sees_all or caller.task else caller.user,
-            only=caller.task,
+            owner=owner if caller.sees_all else caller.user,
+            name=name,
             state=state.value if state else None,
             before=before,
             limit=limit + 1,
@@ -179,27 +200,27 @@ def listing(steering: Steering, caller: Caller, *, state: TaskState | None, afte
     return TaskPage(items=summaries, next=cursors.encode(f"{last.created_at.isoformat()} {last.id}"))
 
 
-def change(steering: Steering, caller: Caller, reference: str, message: ChangeTask) -> Task:
+def change(steering: Steering, caller: Caller, task: str, message: ChangeTask) -> Task:
     """Pause, resume, cancel or extend a task. What is so already stays so.
 
     Raises:
         NotFound: There is none that the caller may see.
-        NotAllowed: The token may only evaluate points.
         Conflict: The task's state does not allow it.
         Unusable: The number of points makes no sense.
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = owned_task(connection, caller, reference)
+        row = owned_task(connection, caller, task)
 
-        def effect() -> Task:
+        def effect() -> _Reference:
             _CHANGES[message.action](connection, caller, row, message, now)
-            return whole(connection, _present(connection, row.id))
+            return _Reference(row.id)
 
-        answer = once(connection, caller, f"change task {row.id}", message, Task, effect, now=now)
-    steering.bell.ring_hosts(row.id)
-    steering.bell.ring_askers(row.id)
-    return answer
+        once(connection, caller, f"change task {task}", message, _Reference, effect, now=now)
+        changed = whole(connection, _present(connection, task))
+    steering.bell.ring_hosts(task)
+    steering.bell.ring_askers(task)
+    return changed
 
 
 def pause(connection: Connection, row: Record, reason: str, *, actor: str, now: datetime) -> None:
@@ -229,8 +250,9 @@ def _cancel(connection: Connection, caller: Caller, row: Record, _message: Chang
 def _extend(connection: Connection, caller: Caller, row: Record, message: ChangeTask, now: datetime) -> None:
     if row.max_points is None:
         raise Conflict("the task has no budget of points to extend; it runs until another rule stops it")
-    if row.state == TaskState.CANCELLED.value:
-        raise Conflict("the task was cancelled; submit it again")
+    has_ended = row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}
+    if has_ended and row.stopped_by != "points":
+        raise Conflict(f"the task has ended ({row.reason}), where more points cannot help; submit it again")
     if not 0 < message.points <= _MOST_POINTS - row.max_points:
         flaw = Flaw("points", f"{message.points} is out of range: how many more points, at least 1")
         raise Unusable("the task cannot be extended so", [flaw])
@@ -238,8 +260,10 @@ def _extend(connection: Connection, caller: Caller, row: Record, message: Change
     tasks.update(connection, row.id, max_points=budget)
     details = {"points": budget}
     events.add(connection, at=now, actor=caller.user, kind="task.extended", task=row.id, details=details)
-    if row.state == TaskState.FINISHED.value:
+    if has_ended:
         _set_state(connection, caller.user, row, TaskState.RUNNING, now, kind="task.resumed")
+    else:
+        tasks.disown(connection, row.id)
 
 
 _CHANGES = {
@@ -255,11 +279,32 @@ def _refuse_ended(row: Record) -> None:
         raise Conflict(f"the task has ended ({row.reason}); extend it, or submit it again")
 
 
-def end(connection: Connection, row: Record, state: TaskState, reason: str, *, actor: str, now: datetime) -> None:
-    """End a task: its open points are cancelled and its running evaluations stopped."""
-    cancelled = points.cancel_open(connection, row.id, now=now)
-    evaluations.stop_running(connection, row.id, now=now, message=reason)
-    _set_state(connection, actor, row, state, now, kind=f"task.{state.value}", reason=reason, cancelled=cancelled)
+def end(
+    connection: Connection,
+    row: Record,
+    state: TaskState,
+    reason: str,
+    *,
+    actor: str,
+    now: datetime,
+    stopped_by: str | None = None,
+) -> None:
+    """End a task: its running evaluations are stopped and its open points cancelled, each with its line in the log."""
+    for evaluation, number in evaluations.stop_running(connection, row.id, now=now, message=reason):
+        events.add(
+            connection,
+            at=now,
+            actor=actor,
+            kind="evaluation.stopped",
+            task=row.id,
+            point=number,
+            evaluation=evaluation,
+            details={"message": reason},
+        )
+    for number in points.cancel_open(connection, row.id, now=now):
+        events.add(connection, at=now, actor=actor, kind="point.cancelled", task=row.id, point=number)
+    tasks.update(connection, row.id, stopped_by=stopped_by)
+    _set_state(connection, actor, row, state, now, kind=f"task.{state.value}", reason=reason)
 
 
 def _set_state(
@@ -271,7 +316,6 @@ def _set_state(
     *,
     kind: str,
     reason: str = "",
-    cancelled: int = 0,
 ) -> None:
     runs = state is TaskState.RUNNING
     ran = row.ran_seconds + ((now - row.running_since).total_seconds() if row.running_since else 0.0)
@@ -283,34 +327,36 @@ def _set_state(
         ran_seconds=ran,
         running_since=now if runs else None,
         ended_at=None if state in {TaskState.RUNNING, TaskState.PAUSED} else now,
-        # whatever changed, the task's campaign is rebuilt from what is true now
-        host=None,
-        host_lease_until=None,
-        host_epoch=row.host_epoch + 1,
     )
-    details = {"from": row.state, "reason": reason, "points_cancelled": cancelled}
+    tasks.disown(connection, row.id)
+    details = {"from": row.state, "reason": reason}
     events.add(connection, at=now, actor=actor, kind=kind, task=row.id, details=details)
 
 
-def delete(steering: Steering, caller: Caller, reference: str) -> None:
+def delete(steering: Steering, caller: Caller, task: str, request_id: str) -> None:
     """Delete an ended task with all its points; its audit events stay.
 
     Raises:
         NotFound: There is none that the caller may see.
-        NotAllowed: The token may only evaluate points.
         Conflict: It has not ended.
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = owned_task(connection, caller, reference)
-        if row.state not in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
-            raise Conflict(f"the task is {row.state}; cancel it first")
-        tasks.delete(connection, row.id)
-        details = {"name": row.name, "owner": row.owner}
-        events.add(connection, at=now, actor=caller.user, kind="task.deleted", task=row.id, details=details)
+
+        def effect() -> _Reference:
+            row = owned_task(connection, caller, task)
+            if row.state not in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+                raise Conflict(f"the task is {row.state}; cancel it first")
+            tasks.delete(connection, task)
+            details = {"name": row.name, "owner": row.owner}
+            events.add(connection, at=now, actor=caller.user, kind="task.deleted", task=task, details=details)
+            return _Reference(task)
+
+        request = Deletion(request_id)
+        once(connection, caller, f"delete task {task}", request, _Reference, effect, now=now)
 
 
-def payload(steering: Steering, caller: Caller, reference: str) -> Payload:
+def payload(steering: Steering, caller: Caller, task: str) -> Payload:
     """What an agent needs to evaluate the task's points.
 
     Raises:
@@ -318,7 +364,7 @@ def payload(steering: Steering, caller: Caller, reference: str) -> Payload:
         Conflict: The task has no payload: a program of its own evaluates it.
     """
     with steering.database.read() as connection:
-        row = visible_task(connection, caller, reference)
+        row = visible_task(connection, caller, task)
         files = tasks.files(connection, row.id)
     spec = parse_task(row.document)
     if spec.payload is None:
@@ -334,14 +380,14 @@ def payload(steering: Steering, caller: Caller, reference: str) -> Payload:
     )
 
 
-def file_content(steering: Steering, caller: Caller, reference: str, path: str) -> bytes:
+def file_content(steering: Steering, caller: Caller, task: str, path: str) -> bytes:
     """The bytes of one of the task's files.
 
     Raises:
         NotFound: No such task or file.
     """
     with steering.database.read() as connection:
-        row = visible_task(connection, caller, reference)
+        row = visible_task(connection, caller, task)
         content = tasks.file_content(connection, row.id, path)
     if content is None:
         raise NotFound("file", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
@@ -20,6 +21,8 @@ from gridtune_steering.services.times import iso
 #: The service's own hand in the audit log.
 SERVICE = "gridtune"
 _LONGEST_LIFETIME = timedelta(days=3650)
+#: No slash: the service's own hands in the audit log have one.
+_USER = re.compile(r"[A-Za-z0-9._@-]{1,100}")
 
 
 def authenticate(steering: Steering, secret: str) -> Caller:
@@ -36,13 +39,13 @@ def authenticate(steering: Steering, secret: str) -> Caller:
         raise NotAuthenticated("the token was revoked")
     if row.expires_at is not None and row.expires_at <= steering.clock():
         raise NotAuthenticated(f"the token expired at {iso(row.expires_at)}")
-    return Caller(user=row.user, scope=Scope(row.scope), token=row.id, task=row.task_id)
+    return Caller(user=row.user, scope=Scope(row.scope), token=row.id, task=row.task_id, expires_at=row.expires_at)
 
 
 def ensure_operator(steering: Steering) -> None:
     """On first start, make the operator's token and leave its secret in the data folder, for its owner's eyes alone."""
     path = steering.settings.data / "operator.token"
-    if path.exists():
+    if path.exists() and _is_known(steering, path.read_text().strip()):
         return
     now, token = steering.clock(), secrets.new_id()
     secret = secrets.token_secret(_key(steering), token)
@@ -58,6 +61,15 @@ def ensure_operator(steering: Steering) -> None:
             actor=SERVICE,
         )
         secrets.write_private(path, secret)
+
+
+def _is_known(steering: Steering, secret: str) -> bool:
+    """Whether a secret opens anything; the database may have been replaced beside its file."""
+    try:
+        authenticate(steering, secret)
+    except NotAuthenticated:
+        return False
+    return True
 
 
 def create(steering: Steering, caller: Caller, message: CreateToken) -> CreatedToken:
@@ -84,6 +96,9 @@ def _create(steering: Steering, connection: Connection, caller: Caller, message:
     user = message.user or caller.user
     if not caller.sees_all and (message.scope is Scope.OPERATOR or user != caller.user):
         raise NotAllowed("only operators make tokens for others, or for operators")
+    if not _USER.fullmatch(user):
+        flaw = Flaw("user", f"{user[:100]!r} is no user name; write letters, digits and . _ @ -, at most 100")
+        raise Unusable("the token's user cannot be used", [flaw])
     task = _task_of(connection, caller, message)
     token = secrets.new_id()
     _insert(
@@ -94,7 +109,7 @@ def _create(steering: Steering, connection: Connection, caller: Caller, message:
         scope=message.scope,
         name=message.name,
         task=task,
-        expires_at=_expiry(message.lifetime_seconds, now),
+        expires_at=_expiry(caller, message.lifetime_seconds, now),
         now=now,
         actor=caller.user,
     )
@@ -111,14 +126,16 @@ def _task_of(connection: Connection, caller: Caller, message: CreateToken) -> st
     return None if message.task is None else str(visible_task(connection, caller, message.task).id)
 
 
-def _expiry(lifetime: float | None, now: datetime) -> datetime | None:
+def _expiry(caller: Caller, lifetime: float | None, now: datetime) -> datetime | None:
+    """When the token ends: never later than the one that made it."""
     if lifetime is None:
-        return None
+        return caller.expires_at
     if not 0 < lifetime <= _LONGEST_LIFETIME.total_seconds():
         limit = int(_LONGEST_LIFETIME.total_seconds())
         flaw = Flaw("lifetime_seconds", f"{lifetime:g} is out of range: above 0 and at most {limit}")
         raise Unusable("the token's lifetime cannot be used", [flaw])
-    return now + timedelta(seconds=lifetime)
+    end = now + timedelta(seconds=lifetime)
+    return end if caller.expires_at is None else min(end, caller.expires_at)
 
 
 def _insert(

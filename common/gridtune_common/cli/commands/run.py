@@ -75,7 +75,8 @@ def _submitted(client: Client, arguments: argparse.Namespace, loaded: LoadedTask
 
 def _resumed(client: Client, arguments: argparse.Namespace, loaded: LoadedTask) -> protocol.TaskSummary:
     name = str(loaded.document["name"])
-    found = client.task(arguments.task or _newest_unfinished(client, name, arguments.file))
+    named = client.task_id(arguments.task) if arguments.task else _newest_unfinished(client, name, arguments.file)
+    found = client.task(named)
     summary = found.summary
     if found.source != loaded.source:
         output.warn(f"{arguments.file} is not what was submitted; task {summary.id} goes on as it was submitted")
@@ -91,15 +92,10 @@ def _resumed(client: Client, arguments: argparse.Namespace, loaded: LoadedTask) 
 
 
 def _newest_unfinished(client: Client, name: str, file: Path) -> str:
-    after: str | None = None
-    while True:
-        page = client.tasks(after=after, limit=100)
-        for summary in page.items:
-            if summary.name == name and summary.state in _UNFINISHED:
-                return summary.id
-        after = page.next
-        if after is None:
-            raise ConfigurationError(f"no task {name!r} is unfinished here; start one with: gridtune run {file}")
+    for summary in client.tasks(name=name, limit=100).items:
+        if summary.state in _UNFINISHED:
+            return summary.id
+    raise ConfigurationError(f"no task {name!r} is unfinished here; start one with: gridtune run {file}")
 
 
 def _changed(client: Client, task: str, action: protocol.TaskAction, points: int = 0) -> protocol.TaskSummary:
