@@ -19,7 +19,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import evaluations, hosting, tasks
+from gridtune_steering.services import hosting, leases, results, submission
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
@@ -64,7 +64,7 @@ class Bench:
     def submit(self, **more: Any) -> str:
         """Submit a task; returns its id."""
         message = SubmitTask(new_request_id(), document(**more))
-        return tasks.submit(self.steering, OPERATOR, message).summary.id
+        return submission.submit(self.steering, OPERATOR, message).summary.id
 
     def new_host(self, name: str = "h1") -> None:
         """Forget the host in memory, as a crash would, and start another of this name."""
@@ -81,7 +81,7 @@ class Bench:
 
     def ask(self, task: str, worker: str = "w", **more: Any) -> Lease | None:
         """Ask once, without waiting."""
-        return evaluations.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
+        return leases.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
 
     def lease(self, task: str, worker: str = "w") -> Lease:
         """Ask until the host has made a point."""
@@ -96,14 +96,14 @@ class Bench:
         """Deliver a loss, by default the one that belongs to the point."""
         value = loss_of(lease.parameters) if loss is None else loss
         message = Tell(new_request_id(), lease.epoch, {"loss": value}, **more)
-        return evaluations.tell(self.steering, OPERATOR, lease.evaluation, message)
+        return results.tell(self.steering, OPERATOR, lease.evaluation, message)
 
     def fail(self, lease: Lease, **more: Any) -> Outcome:
         """Fail with an exit code."""
         message = Fail(new_request_id(), lease.epoch, FailureCause.EXIT_CODE, "exit code 1", 1, **more)
-        return evaluations.fail(self.steering, OPERATOR, lease.evaluation, message)
+        return results.fail(self.steering, OPERATOR, lease.evaluation, message)
 
     def release(self, lease: Lease, **more: Any) -> Outcome:
         """Give the point back."""
         message = Release(new_request_id(), lease.epoch, ReleaseCause.WALLTIME, **more)
-        return evaluations.release(self.steering, OPERATOR, lease.evaluation, message)
+        return results.release(self.steering, OPERATOR, lease.evaluation, message)

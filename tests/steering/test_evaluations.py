@@ -20,7 +20,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.campaign import Finish, StopRule
-from gridtune_steering.services import evaluations, hosting, records, tasks
+from gridtune_steering.services import hosting, leases, records, results, tasks
 from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
 
@@ -48,7 +48,7 @@ def test_a_point_is_done_with_its_metrics(bench: Bench) -> None:
     lease = bench.lease(task)
     reports = Reports(lease.epoch, [Report(1, {"loss": 3.0}), Report(2, {"loss": 2.0})])
 
-    verdict = evaluations.report(bench.steering, OPERATOR, lease.evaluation, reports)
+    verdict = leases.report(bench.steering, OPERATOR, lease.evaluation, reports)
     outcome = bench.tell(lease, 1.5)
 
     assert (verdict.advice, outcome.accepted) == (Advice.CONTINUE, True)
@@ -77,7 +77,7 @@ def test_heartbeats_keep_a_lease(bench: Bench) -> None:
     for _ in range(6):
         bench.clock.advance(40.0)
         bench.work()
-        verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+        verdict = leases.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
         assert verdict.advice is Advice.CONTINUE
 
     assert detail(bench, task).point.attempts == 0
@@ -93,7 +93,7 @@ def test_a_service_that_was_away_gives_agents_time_to_come_back(bench: Bench) ->
     bench.new_host()
     bench.work()
     bench.clock.advance(30.0)
-    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+    verdict = leases.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
 
     assert verdict.advice is Advice.CONTINUE
 
@@ -122,7 +122,7 @@ def test_a_silent_worker_goes_on_if_nobody_took_its_point(bench: Bench) -> None:
     lose(bench)
     assert detail(bench, task).point.attempts == 1
 
-    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+    verdict = leases.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
 
     assert verdict.advice is Advice.CONTINUE
     point = detail(bench, task).point
@@ -154,7 +154,7 @@ def test_a_zombies_reports_are_not_stored(bench: Bench) -> None:
     bench.lease(task, "w2")
 
     late = Reports(zombie.epoch, [Report(1, {"loss": 9.0})])
-    verdict = evaluations.report(bench.steering, OPERATOR, zombie.evaluation, late)
+    verdict = leases.report(bench.steering, OPERATOR, zombie.evaluation, late)
 
     assert verdict.advice is Advice.LOST
     assert detail(bench, task).reports == []
@@ -168,7 +168,7 @@ def test_the_first_result_wins_even_a_zombies(bench: Bench) -> None:
     rival = bench.lease(task, "w2")
 
     welcome = bench.tell(zombie, 1.0)
-    verdict = evaluations.heartbeat(bench.steering, OPERATOR, rival.evaluation, Heartbeat(rival.epoch))
+    verdict = leases.heartbeat(bench.steering, OPERATOR, rival.evaluation, Heartbeat(rival.epoch))
     late = bench.tell(rival, 2.0)
 
     assert (welcome.accepted, verdict.advice, late.accepted) == (True, Advice.STOP, False)
@@ -194,8 +194,8 @@ def test_a_call_with_another_epoch_changes_nothing(bench: Bench) -> None:
     lease = bench.lease(task)
 
     tell = Tell(new_request_id(), lease.epoch + 1, {"loss": 1.0})
-    outcome = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, tell)
-    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch + 1))
+    outcome = results.tell(bench.steering, OPERATOR, lease.evaluation, tell)
+    verdict = leases.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch + 1))
 
     assert (outcome.accepted, verdict.advice) == (False, Advice.LOST)
     assert detail(bench, task).point.state is PointState.RUNNING
@@ -238,11 +238,11 @@ def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
     """An ask whose answer got lost is repeated, and gets the same point."""
     task = bench.submit()
     message = Ask(new_request_id(), "w")
-    assert evaluations.ask(bench.steering, OPERATOR, task, message) is None
+    assert leases.ask(bench.steering, OPERATOR, task, message) is None
     bench.work()
 
-    first = evaluations.ask(bench.steering, OPERATOR, task, message)
-    again = evaluations.ask(bench.steering, OPERATOR, task, message)
+    first = leases.ask(bench.steering, OPERATOR, task, message)
+    again = leases.ask(bench.steering, OPERATOR, task, message)
 
     assert first is not None
     assert again == first
@@ -254,8 +254,8 @@ def test_a_repeated_ask_may_wait_for_another_while(bench: Bench) -> None:
     bench.ask(task)
     bench.work()
 
-    first = evaluations.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=5.0))
-    again = evaluations.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=1.0))
+    first = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=5.0))
+    again = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=1.0))
 
     assert first == again
 
@@ -264,19 +264,19 @@ def test_a_repeated_ask_gets_no_lease_that_is_over(bench: Bench) -> None:
     """If the first answer is no longer true, the ask is as good as new."""
     task = bench.submit()
     message = Ask("r1", "w")
-    evaluations.ask(bench.steering, OPERATOR, task, message)
+    leases.ask(bench.steering, OPERATOR, task, message)
     bench.work()
-    first = evaluations.ask(bench.steering, OPERATOR, task, message)
+    first = leases.ask(bench.steering, OPERATOR, task, message)
     assert first is not None
     lose(bench)
 
-    again = evaluations.ask(bench.steering, OPERATOR, task, message)
+    again = leases.ask(bench.steering, OPERATOR, task, message)
 
     assert again is not None
     assert (again.point, again.epoch, again.attempt) == (first.point, 2, 2)
     change(bench, task, TaskAction.CANCEL)
     with pytest.raises(TaskHasEnded):
-        evaluations.ask(bench.steering, OPERATOR, task, message)
+        leases.ask(bench.steering, OPERATOR, task, message)
 
 
 def test_a_tell_counts_once_for_a_request_id(bench: Bench) -> None:
@@ -285,8 +285,8 @@ def test_a_tell_counts_once_for_a_request_id(bench: Bench) -> None:
     lease = bench.lease(task)
     message = Tell(new_request_id(), lease.epoch, {"loss": 1.0})
 
-    first = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, message)
-    again = evaluations.tell(bench.steering, OPERATOR, lease.evaluation, message)
+    first = results.tell(bench.steering, OPERATOR, lease.evaluation, message)
+    again = results.tell(bench.steering, OPERATOR, lease.evaluation, message)
 
     assert (first.accepted, again) == (True, first)
 
@@ -295,23 +295,23 @@ def test_a_request_id_belongs_to_one_request(bench: Bench) -> None:
     """Reuse is a mistake of the client, and said so."""
     task = bench.submit()
     lease = bench.lease(task)
-    evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 1.0}))
+    results.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 1.0}))
 
     with pytest.raises(RequestIdReused):
-        evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 2.0}))
+        results.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r1", lease.epoch, {"loss": 2.0}))
 
 
 def test_answers_are_remembered_for_a_day(bench: Bench) -> None:
     """The memory of request ids is bounded."""
     task = bench.submit()
     message = Ask("r1", "w")
-    evaluations.ask(bench.steering, OPERATOR, task, message)
+    leases.ask(bench.steering, OPERATOR, task, message)
     bench.work()
-    first = evaluations.ask(bench.steering, OPERATOR, task, message)
+    first = leases.ask(bench.steering, OPERATOR, task, message)
     bench.clock.advance(90_000.0)
     bench.work()
 
-    assert first != evaluations.ask(bench.steering, OPERATOR, task, message)
+    assert first != leases.ask(bench.steering, OPERATOR, task, message)
 
 
 @pytest.mark.parametrize("metrics", [{}, {"loss": None}, {"other": 1.0}], ids=["empty", "not finite", "another"])
@@ -321,7 +321,7 @@ def test_a_result_without_its_objective_is_refused(bench: Bench, metrics: dict[s
     lease = bench.lease(task)
 
     with pytest.raises(Unusable, match="the result cannot be used"):
-        evaluations.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r", lease.epoch, metrics))
+        results.tell(bench.steering, OPERATOR, lease.evaluation, Tell("r", lease.epoch, metrics))
     assert detail(bench, task).point.state is PointState.RUNNING
 
 
@@ -344,7 +344,7 @@ def test_a_cancelled_task_stops_its_workers(bench: Bench) -> None:
     lease = bench.lease(task)
     change(bench, task, TaskAction.CANCEL)
 
-    verdict = evaluations.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
+    verdict = leases.heartbeat(bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
 
     assert (verdict.advice, verdict.reason) == (Advice.STOP, "cancelled by operator")
     assert not bench.tell(lease).accepted
@@ -458,4 +458,4 @@ def test_every_state_is_explained_by_the_audit_log(bench: Bench) -> None:
 def test_an_unknown_evaluation_is_not_found(bench: Bench) -> None:
     """A made-up id is an error, not a crash."""
     with pytest.raises(NotFound, match="no evaluation 'nope'"):
-        evaluations.heartbeat(bench.steering, OPERATOR, "nope", Heartbeat(1))
+        leases.heartbeat(bench.steering, OPERATOR, "nope", Heartbeat(1))

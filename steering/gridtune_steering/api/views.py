@@ -41,7 +41,7 @@ from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.services import evaluations, records, tasks, tokens
+from gridtune_steering.services import leases, records, results, submission, tasks, tokens
 
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
@@ -54,7 +54,7 @@ _LOOK_AGAIN = 1.0
 @route("POST", "/tasks", access=Access.USER, body=SubmitTask, returns=Task, status=HTTPStatus.CREATED)
 def submit_task(context: Context, *, body: SubmitTask) -> Task:
     """Submit a task."""
-    return tasks.submit(context.steering, context.caller, body)
+    return submission.submit(context.steering, context.caller, body)
 
 
 @route("GET", "/tasks", access=Access.USER, query=TaskQuery, returns=TaskPage)
@@ -164,7 +164,7 @@ def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
 def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
     """Ask for a point; waits for one if need be, and answers 204 if none came."""
     mark = context.room.mark()
-    lease = evaluations.ask(context.steering, context.caller, task, body)
+    lease = leases.ask(context.steering, context.caller, task, body)
     if lease is not None or body.wait <= 0:
         return lease or _nothing_yet(_RETRY_SOON)
     if not context.room.take_seat():
@@ -181,11 +181,11 @@ def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease 
     while lease is None and (left := deadline - time.monotonic()) > 0:
         context.room.wait(task, since=mark, timeout=min(left, _LOOK_AGAIN))
         if _has_hung_up():
-            evaluations.wait_no_more(context.steering, task, body.worker)
+            leases.wait_no_more(context.steering, task, body.worker)
             return None
         mark = context.room.mark()
         left = max(deadline - time.monotonic(), 0.0)
-        lease = evaluations.ask(context.steering, context.caller, task, dataclasses.replace(body, wait=left))
+        lease = leases.ask(context.steering, context.caller, task, dataclasses.replace(body, wait=left))
     return lease
 
 
@@ -209,31 +209,31 @@ def _nothing_yet(retry_after: int) -> Response:
 @route("POST", "/evaluations/<evaluation>/heartbeat", access=Access.EVALUATE, body=Heartbeat, returns=Verdict)
 def heartbeat(context: Context, evaluation: str, *, body: Heartbeat) -> Verdict:
     """Say that an evaluation is alive, and renew its lease."""
-    return evaluations.heartbeat(context.steering, context.caller, evaluation, body)
+    return leases.heartbeat(context.steering, context.caller, evaluation, body)
 
 
 @route("POST", "/evaluations/<evaluation>/reports", access=Access.EVALUATE, body=Reports, returns=Verdict)
 def report(context: Context, evaluation: str, *, body: Reports) -> Verdict:
     """Report intermediate metrics, and renew the lease."""
-    return evaluations.report(context.steering, context.caller, evaluation, body)
+    return leases.report(context.steering, context.caller, evaluation, body)
 
 
 @route("POST", "/evaluations/<evaluation>/tell", access=Access.EVALUATE, body=Tell, returns=Outcome)
 def tell(context: Context, evaluation: str, *, body: Tell) -> Outcome:
     """Deliver final metrics."""
-    return evaluations.tell(context.steering, context.caller, evaluation, body)
+    return results.tell(context.steering, context.caller, evaluation, body)
 
 
 @route("POST", "/evaluations/<evaluation>/fail", access=Access.EVALUATE, body=Fail, returns=Outcome)
 def fail(context: Context, evaluation: str, *, body: Fail) -> Outcome:
     """Say that there will be no result."""
-    return evaluations.fail(context.steering, context.caller, evaluation, body)
+    return results.fail(context.steering, context.caller, evaluation, body)
 
 
 @route("POST", "/evaluations/<evaluation>/release", access=Access.EVALUATE, body=Release, returns=Outcome)
 def release(context: Context, evaluation: str, *, body: Release) -> Outcome:
     """Give a point back unfinished."""
-    return evaluations.release(context.steering, context.caller, evaluation, body)
+    return results.release(context.steering, context.caller, evaluation, body)
 
 
 # --- identity

@@ -14,7 +14,7 @@ from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import duties, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign import Action, Campaign, Failed, Finish, Suggest, Told
-from gridtune_steering.services import evaluations
+from gridtune_steering.services import leases
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tasks import end, pause
 
@@ -207,7 +207,7 @@ def do_duties(steering: Steering, host: str) -> None:
         requests.forget_before(connection, now - timedelta(seconds=steering.settings.request_memory_seconds))
         is_suspended = was_away or (duty.suspended_until is not None and duty.suspended_until > now)
     if not is_suspended:
-        evaluations.reap(steering)
+        leases.reap(steering)
 
 
 def _owned(row: Record | None, ownership: Ownership) -> Record:

@@ -1,0 +1,218 @@
+"""How a worker gets a point, keeps it, and loses it: ask, heartbeat, report, and the reaping of silent workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+
+from sqlalchemy.engine import Connection
+
+from gridtune_common.protocol import (
+    Advice,
+    Ask,
+    EvaluationState,
+    Heartbeat,
+    Lease,
+    PointState,
+    Reports,
+    TaskState,
+    Verdict,
+)
+from gridtune_steering.bookkeeping import evaluations, events, points, requests, tasks
+from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.services import evaluations as life
+from gridtune_steering.services.access import Caller, visible_task
+from gridtune_steering.services.errors import TaskHasEnded
+from gridtune_steering.services.idempotency import once_answered
+from gridtune_steering.services.steering import Steering
+from gridtune_steering.services.times import iso
+
+#: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
+_WAITING_SLACK = timedelta(seconds=5)
+#: The service's own hand in the audit log.
+_REAPER = "gridtune/reaper"
+
+
+def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | None:
+    """Claim a ready point for a worker, in one short transaction.
+
+    Returns:
+        The lease, or None if no point is ready: then the worker is noted as waiting, and a point will be made for it.
+
+    Raises:
+        NotFound: No such task.
+        TaskHasEnded: There will be no more points.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = visible_task(connection, caller, task)
+
+        def effect() -> Lease | None:
+            if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+                raise TaskHasEnded(f"task {task} has ended: {row.reason}")
+            is_running = row.state == TaskState.RUNNING.value
+            point = points.claim_ready(connection, task) if is_running else None
+            if point is None:
+                wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
+                points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
+                return None
+            return _lease(steering, connection, caller, point, message, now)
+
+        # the same ask, sent again, may wait for another while
+        request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
+        _forget_dead_lease(steering, connection, caller, message.request_id, now)
+        lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
+    if lease is None:
+        steering.bell.ring_hosts(task)
+    return lease
+
+
+def wait_no_more(steering: Steering, task: str, worker: str) -> None:
+    """Make no point for a worker that has hung up."""
+    with steering.database.write() as connection:
+        points.wait_no_more(connection, task, worker)
+
+
+def _forget_dead_lease(
+    steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
+) -> None:
+    """The lease that an ask got before, if any, is renewed if it still holds; if not, the ask is as good as new."""
+    earlier = requests.find(connection, caller.token, request_id)
+    if earlier is not None and "evaluation" in earlier.answer:
+        until = now + life.lease_time(steering)
+        if not evaluations.renew(connection, earlier.answer["evaluation"], until=until):
+            requests.forget(connection, caller.token, request_id)
+
+
+def _lease(
+    steering: Steering, connection: Connection, caller: Caller, point: Record, message: Ask, now: datetime
+) -> Lease:
+    task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
+    points.update(
+        connection,
+        task,
+        point.number,
+        state=PointState.RUNNING.value,
+        epoch=epoch,
+        evaluation_id=evaluation,
+        started_at=point.started_at or now,
+    )
+    evaluations.insert(
+        connection,
+        id=evaluation,
+        task_id=task,
+        point=point.number,
+        epoch=epoch,
+        attempt=attempt,
+        state=EvaluationState.RUNNING.value,
+        worker=message.worker,
+        site=message.site,
+        host=message.host,
+        agent_version=message.agent_version,
+        resources=message.resources,
+        started_at=now,
+        lease_expires_at=now + life.lease_time(steering),
+        metrics={},
+    )
+    points.wait_no_more(connection, task, message.worker)
+    events.add(
+        connection,
+        at=now,
+        actor=caller.user,
+        kind="evaluation.started",
+        task=task,
+        point=point.number,
+        evaluation=evaluation,
+        details={"worker": message.worker, "site": message.site, "epoch": epoch, "attempt": attempt},
+    )
+    return Lease(
+        task=task,
+        evaluation=evaluation,
+        epoch=epoch,
+        attempt=attempt,
+        point=point.number,
+        parameters=point.parameters,
+        lease_seconds=steering.settings.lease_seconds,
+        heartbeat_seconds=steering.settings.heartbeat_seconds,
+    )
+
+
+def heartbeat(steering: Steering, caller: Caller, evaluation: str, message: Heartbeat) -> Verdict:
+    """Renew a lease. Doing it again renews it again.
+
+    Raises:
+        NotFound: No such evaluation.
+    """
+    return report(steering, caller, evaluation, Reports(epoch=message.epoch, reports=[]))
+
+
+def report(steering: Steering, caller: Caller, evaluation: str, message: Reports) -> Verdict:
+    """Store intermediate metrics and renew the lease; a step that was stored before is left as it is.
+
+    Raises:
+        NotFound: No such evaluation.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row, task = life.visible(connection, caller, evaluation)
+        if row.epoch != message.epoch:
+            return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
+        until = now + life.lease_time(steering)
+        holds = evaluations.renew(connection, evaluation, until=until) or _recover(
+            connection, caller, row, task, now, until
+        )
+        if not holds:
+            return _verdict_of_ended(row)
+        evaluations.add_reports(connection, evaluation, message.reports, now=now)
+    return Verdict(Advice.CONTINUE, lease_seconds=steering.settings.lease_seconds)
+
+
+def _recover(connection: Connection, caller: Caller, row: Record, task: Record, now: datetime, until: datetime) -> bool:
+    """Undo the loss of an evaluation that was only silent, if nobody has taken its point; tells whether that was so."""
+    point = life.point_of(connection, row)
+    is_untouched = point.state == PointState.READY.value and point.epoch == row.epoch
+    if row.state != EvaluationState.LOST.value or not is_untouched:
+        return False
+    evaluations.recover(connection, row.id, until=until)
+    points.update(
+        connection,
+        row.task_id,
+        row.point,
+        state=PointState.RUNNING.value,
+        attempts=point.attempts - 1,
+        message="",
+    )
+    life.note(connection, caller.user, row, "evaluation.recovered", now)
+    return True
+
+
+def _verdict_of_ended(row: Record) -> Verdict:
+    if row.state == EvaluationState.LOST.value:
+        return Verdict(Advice.LOST, row.message)
+    return Verdict(Advice.STOP, row.message or f"the evaluation is {row.state}")
+
+
+def reap(steering: Steering, *, limit: int = 200) -> list[str]:
+    """Take the points of silent workers back; the same point goes to the next worker, one attempt older.
+
+    Returns:
+        The tasks in which something was lost.
+    """
+    now = steering.clock()
+    touched = set()
+    with steering.database.write() as connection:
+        for found in evaluations.expired(connection, now=now, limit=limit):
+            points.find_for_update(connection, found.task_id, found.point)
+            row = evaluations.find(connection, found.id)
+            if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
+                continue
+            reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - life.lease_time(steering))}"
+            evaluations.end(connection, row.id, state=EvaluationState.LOST, now=now, message=reason)
+            life.note(connection, _REAPER, row, "evaluation.lost", now, message=reason)
+            life.count_attempt(connection, row, tasks.find(connection, row.task_id), now, reason, _REAPER)
+            touched.add(row.task_id)
+    for task in sorted(touched):
+        steering.bell.ring_hosts(task)
+        steering.bell.ring_askers(task)
+    return sorted(touched)

@@ -1,0 +1,188 @@
+"""The three ways in which an evaluation ends on its own: tell, fail, release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from gridtune_common.errors import Flaw
+from gridtune_common.protocol import (
+    EvaluationState,
+    Fail,
+    Metrics,
+    Outcome,
+    PointState,
+    Release,
+    TaskState,
+    Tell,
+)
+from gridtune_steering.bookkeeping import evaluations, points
+from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.services import evaluations as life
+from gridtune_steering.services.access import Caller
+from gridtune_steering.services.errors import Unusable
+from gridtune_steering.services.idempotency import once
+from gridtune_steering.services.steering import Steering
+
+#: How long after its last evaluation a worker is expected to ask again.
+_FREED_FOR = timedelta(seconds=10)
+#: Characters kept of what a payload printed last.
+_OUTPUT_LIMIT = 16_000
+
+Ending = Tell | Fail | Release
+
+
+def tell(steering: Steering, caller: Caller, evaluation: str, message: Tell) -> Outcome:
+    """Take a point's final metrics. The first result wins, also that of a worker whose lease was lost.
+
+    Raises:
+        NotFound: No such evaluation.
+        Unusable: An objective is missing or not a finite number.
+    """
+
+    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
+        value = _checked_value(task, message.metrics)
+        point = life.point_of(connection, row)
+        if row.state not in {EvaluationState.RUNNING.value, EvaluationState.LOST.value}:
+            return Outcome(False, f"the evaluation is {row.state}: {row.message}")
+        if not _is_unfinished(point):
+            return Outcome(False, f"the point is {point.state}")
+        _dismiss_rival(connection, caller, row, point, now)
+        _close(connection, row, EvaluationState.DONE, message, now, metrics=message.metrics)
+        points.update(
+            connection,
+            row.task_id,
+            row.point,
+            state=PointState.DONE.value,
+            metrics=message.metrics,
+            value=value,
+            message="",
+            ended_at=now,
+            evaluation_id=row.id,
+        )
+        life.note(connection, caller.user, row, "point.done", now, value=value)
+        return Outcome(True)
+
+    return _end(steering, caller, evaluation, message, "tell", effect)
+
+
+def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> Outcome:
+    """Take note that an evaluation failed; its point is tried again while it has attempts left.
+
+    Raises:
+        NotFound: No such evaluation.
+    """
+
+    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
+        if row.state != EvaluationState.RUNNING.value:
+            return Outcome(False, f"the evaluation is {row.state}: {row.message}")
+        _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value)
+        life.note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
+        reason = message.message or message.cause.value
+        life.count_attempt(connection, row, task, now, reason, caller.user, permanent=message.permanent)
+        return Outcome(True)
+
+    return _end(steering, caller, evaluation, message, "fail", effect)
+
+
+def release(steering: Steering, caller: Caller, evaluation: str, message: Release) -> Outcome:
+    """Give a point back unfinished; this counts no attempt.
+
+    Raises:
+        NotFound: No such evaluation.
+    """
+
+    def effect(connection: Connection, row: Record, _task: Record, now: datetime) -> Outcome:
+        if row.state != EvaluationState.RUNNING.value:
+            return Outcome(False, f"the evaluation is {row.state}: {row.message}")
+        _close(connection, row, EvaluationState.RELEASED, message, now, cause=message.cause.value)
+        points.update(connection, row.task_id, row.point, state=PointState.READY.value)
+        life.note(connection, caller.user, row, "evaluation.released", now, cause=message.cause.value)
+        return Outcome(True)
+
+    return _end(steering, caller, evaluation, message, "release", effect)
+
+
+def _end(
+    steering: Steering,
+    caller: Caller,
+    evaluation: str,
+    message: Ending,
+    operation: str,
+    effect: Callable[[Connection, Record, Record, datetime], Outcome],
+) -> Outcome:
+    """The common course of the three ways in which an evaluation ends on its own."""
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row, task = life.visible(connection, caller, evaluation)
+
+        def once_only() -> Outcome:
+            if row.epoch != message.epoch:
+                return Outcome(False, f"epoch {message.epoch} is not this evaluation's")
+            outcome = effect(connection, row, task, now)
+            if not message.leaving and task.state == TaskState.RUNNING.value:
+                points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
+            return outcome
+
+        outcome = once(connection, caller, f"{operation} {evaluation}", message, Outcome, once_only, now=now)
+    steering.bell.ring_hosts(task.id)
+    if not isinstance(message, Tell):
+        steering.bell.ring_askers(task.id)  # the point is ready again
+    return outcome
+
+
+def _checked_value(task: Record, metrics: Metrics) -> float:
+    """The value of the first objective; all must be there."""
+    objective = task.document["objective"]
+    names = [item["metric"] for item in (objective if isinstance(objective, list) else [objective])]
+    flaws = [
+        Flaw(
+            f"metrics.{name}",
+            f"the objective needs a finite number here; there is: {', '.join(metrics) or 'nothing'}",
+        )
+        for name in names
+        if metrics.get(name) is None
+    ]
+    if flaws:
+        raise Unusable("the result cannot be used", flaws)
+    return float(metrics[names[0]])  # type: ignore[arg-type]  # checked just above
+
+
+def _is_unfinished(point: Record) -> bool:
+    """Whether a result is still welcome: nobody has finished the point, and no optimizer was told that it failed."""
+    if point.state == PointState.FAILED.value:
+        return point.observed is None
+    return point.state in {PointState.READY.value, PointState.RUNNING.value}
+
+
+def _dismiss_rival(connection: Connection, caller: Caller, row: Record, point: Record, now: datetime) -> None:
+    """End the evaluation that took the point over when this one was thought lost."""
+    rival = evaluations.find(connection, point.evaluation_id) if point.evaluation_id != row.id else None
+    if rival is not None and rival.state == EvaluationState.RUNNING.value:
+        reason = f"evaluation {row.id} of the same point was faster"
+        evaluations.end(connection, rival.id, state=EvaluationState.STOPPED, now=now, message=reason)
+        life.note(connection, caller.user, rival, "evaluation.stopped", now, message=reason)
+
+
+def _close(
+    connection: Connection,
+    row: Record,
+    state: EvaluationState,
+    message: Ending,
+    now: datetime,
+    **values: Any,
+) -> None:
+    evaluations.add_reports(connection, row.id, message.reports, now=now)
+    evaluations.end(
+        connection,
+        row.id,
+        state=state,
+        now=now,
+        message="" if isinstance(message, Tell) else message.message[: life.MESSAGE_LIMIT],
+        exit_code=None if isinstance(message, Release) else message.exit_code,
+        output_tail=message.output_tail[-_OUTPUT_LIMIT:],
+        **values,
+    )
