@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	fi
 	@touch $(STAMP)
 
-demo: setup        ## tune a small network on real digit images: 30 points, 2 workers, about two minutes
+demo: setup        ## tune a small network on real digit images: 30 points, 2 workers, a minute or two
 	$(BIN)/gridtune run examples/digits/task.yaml --workers 2
 
 test: setup        ## all tests but the long ones
