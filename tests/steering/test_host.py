@@ -12,11 +12,13 @@ from gridtune_steering.services.hosting import OwnershipLost
 from service_bench import OPERATOR, Bench
 
 every_optimizer = pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
+FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": [1, 2, 3, 4], "kind": ["adam", "sgd"]}
 
 
 def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None) -> list[Parameters]:
     """Run a task with one worker; returns its points."""
-    task = bench.submit(points=30, algorithm=algorithm)
+    more = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
+    task = bench.submit(points=30, algorithm=algorithm, **more)
     found = []
     for number in range(30):
         if rebuild_every is not None and number % rebuild_every == 0:

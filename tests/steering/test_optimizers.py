@@ -7,23 +7,45 @@ import sys
 from statistics import median
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from gridtune_common.errors import InvalidDocument
 from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
+from gridtune_common.taskfile import parse_task
 from gridtune_steering import optimizers
+from gridtune_steering.campaign import Action, Campaign, Credit, Finish, StopRule, Suggest, Told
 from gridtune_steering.optimizers.port import Optimizer
 from service_bench import document, loss_of
 from strategies import spaces
 
 every_optimizer = pytest.mark.parametrize("name", list(optimizers.OPTIMIZERS))
 SPACE = SearchSpace.parse(document()["space"])
+FINITE = SearchSpace.parse(
+    {
+        "kind": ["adam", "sgd"],
+        "momentum": {"type": "float", "low": 0.5, "high": 0.9, "step": 0.1, "when": {"kind": "sgd"}},
+        "layers": {"type": "int", "low": 1, "high": 6},
+        "drop": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.05},
+        "batch": {"type": "ordinal", "choices": [16, 32, 64]},
+    }
+)
 
 
-def make(name: str, space: SearchSpace = SPACE) -> Optimizer:
-    """A fresh optimizer with default options."""
-    return optimizers.create(name, space, n_objectives=1, options={})
+def make(name: str, space: SearchSpace | None = None) -> Optimizer:
+    """A fresh optimizer with default options, for a space that it can search."""
+    space = space or space_for(name)
+    return optimizers.create(name, space, n_objectives=1, options={}, seed=7)
+
+
+def space_for(name: str) -> SearchSpace:
+    """A space of all kinds that the optimizer called *name* can search."""
+    return FINITE if optimizers.load(name).finite_spaces_only else SPACE
+
+
+def loss(point: Parameters) -> float:
+    """A bowl, also where there is no x."""
+    return loss_of({"x": 0.0, **point})
 
 
 def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
@@ -32,7 +54,7 @@ def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
     for number in range(start, start + n):
         point = optimizer.suggest(number, 1000 + number)
         optimizer.pend(number, point)
-        optimizer.observe(number, [loss_of(dict(point))])
+        optimizer.observe(number, [loss(point)])
         points.append(point)
     return points
 
@@ -41,14 +63,15 @@ def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
 def test_suggestions_lie_in_the_space(name: str) -> None:
     """Types, bounds, grids and conditions hold, before and after there is something to learn from."""
     for point in drive(make(name), 60):
-        assert SPACE.explain(point) == ""
+        assert space_for(name).explain(point) == ""
 
 
 @every_optimizer
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(space=spaces())
 def test_any_space_can_be_searched(name: str, space: SearchSpace) -> None:
     """There is no space that can be written down and not be searched."""
+    assume(space.is_finite or not optimizers.load(name).finite_spaces_only)
     optimizer = make(name, space)
     for number in range(24):
         point = optimizer.suggest(number, number)
@@ -87,20 +110,107 @@ def test_failures_and_pending_points_do_no_harm(name: str) -> None:
         if number % 2:
             optimizer.observe(number, None)
 
-    assert SPACE.explain(optimizer.suggest(40, 0)) == ""
+    assert space_for(name).explain(optimizer.suggest(40, 0)) == ""
+
+
+@every_optimizer
+def test_sixty_four_pending_points_are_all_different(name: str) -> None:
+    """Workers that ask at the same time get different points, though nothing new is known between them."""
+    campaign, space = campaign_on(name, FINITE)
+    for number in range(40):
+        campaign.handle(Credit(1))
+        campaign.handle(Told(number, {"loss": float(number % 7)}))
+
+    points = [action.parameters for action in campaign.handle(Credit(64)) if isinstance(action, Suggest)]
+
+    assert len({repr(sorted(point.items())) for point in points}) == 64
+    assert all(space.contains(point) for point in points)
+
+
+@every_optimizer
+def test_a_finite_space_is_tried_once_and_then_over(name: str) -> None:
+    """Every point of a small space is made, none twice, and the task ends with that reason."""
+    small = SearchSpace.parse({"a": [1, 2, 3], "b": {"type": "int", "low": 0, "high": 3, "when": {"a": [1, 2]}}})
+    campaign, _ = campaign_on(name, small)
+    points = []
+    actions: list[Action] = []
+    while not actions:
+        [suggestion] = campaign.handle(Credit(1))
+        assert isinstance(suggestion, Suggest)
+        points.append(suggestion.parameters)
+        actions = campaign.handle(Told(suggestion.number, {"loss": 1.0}))
+
+    assert len({repr(sorted(point.items())) for point in points}) == len(points) == small.size == 9
+    assert actions == [Finish(StopRule.SPACE, "all 9 points of the space have been tried")]
+
+
+def campaign_on(name: str, space: SearchSpace) -> tuple[Campaign, SearchSpace]:
+    """A campaign without a budget."""
+    task = parse_task({**document(), "space": space.to_json(), "stop": {"target": -1.0}})
+    optimizer = make(name, task.space)
+    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=optimizer)
+    return campaign, task.space
+
+
+def test_grid_walks_through_the_whole_space_in_order() -> None:
+    """Exhaustive, each point once, the last parameter fastest, conditions kept."""
+    space = SearchSpace.parse(
+        {"b": {"type": "int", "low": 0, "high": 1, "when": {"a": 2}}, "a": [1, 2], "c": [True, None]}
+    )
+    grid = make("grid", space)
+
+    points = [grid.suggest(number, 0) for number in range(6)]
+
+    assert points == [
+        {"a": 1, "c": True},
+        {"a": 1, "c": None},
+        {"b": 0, "a": 2, "c": True},
+        {"b": 0, "a": 2, "c": None},
+        {"b": 1, "a": 2, "c": True},
+        {"b": 1, "a": 2, "c": None},
+    ]
+    assert space.size == 6
+
+
+def test_grid_refuses_what_it_cannot_walk_through() -> None:
+    """A continuous parameter is named, with what to do about it."""
+    with pytest.raises(
+        InvalidDocument, match=r"space\.x: has endless values, which grid cannot try all; give it a step"
+    ):
+        make("grid", SPACE)
+
+
+def test_sobol_fills_the_space_more_evenly_than_chance() -> None:
+    """Of 64 points, each of 64 slices of each parameter holds exactly one."""
+    space = SearchSpace.parse({name: {"type": "float", "low": 0.0, "high": 64.0} for name in ("a", "b", "c")})
+    sobol = make("sobol", space)
+
+    points = [sobol.suggest(number, 0) for number in range(64)]
+
+    for name in space.names:
+        assert sorted(int(point[name]) for point in points) == list(range(64))  # type: ignore[arg-type]  # floats
+
+
+def test_sobol_differs_by_the_tasks_seed() -> None:
+    """Scrambled, and repeatable."""
+    one, same, other = (
+        optimizers.create("sobol", SPACE, n_objectives=1, options={}, seed=seed).suggest(100, 0) for seed in (1, 1, 2)
+    )
+
+    assert one == same != other
 
 
 @every_optimizer
 def test_only_unknown_options_are_refused_by_name(name: str) -> None:
     """A mistyped option is an error that lists the known ones."""
     with pytest.raises(InvalidDocument, match=r"algorithm\.options\.nonsense: .*has no such option"):
-        optimizers.create(name, SPACE, n_objectives=1, options={"nonsense": 1})
+        optimizers.create(name, space_for(name), n_objectives=1, options={"nonsense": 1}, seed=7)
 
 
 def test_options_have_ranges() -> None:
     """An option out of its range is an error that gives the range."""
     with pytest.raises(InvalidDocument, match=r"algorithm\.options\.gamma: 7 is out of range"):
-        optimizers.create("hyperopt/tpe", SPACE, n_objectives=1, options={"gamma": 7})
+        optimizers.create("hyperopt/tpe", SPACE, n_objectives=1, options={"gamma": 7}, seed=7)
 
 
 def test_an_unknown_algorithm_is_refused_with_the_closest_name() -> None:
@@ -112,13 +222,13 @@ def test_an_unknown_algorithm_is_refused_with_the_closest_name() -> None:
 def test_one_objective_optimizers_refuse_more() -> None:
     """TPE cannot be asked for a front."""
     with pytest.raises(InvalidDocument, match="takes one objective"):
-        optimizers.create("hyperopt/tpe", SPACE, n_objectives=2, options={})
+        optimizers.create("hyperopt/tpe", SPACE, n_objectives=2, options={}, seed=7)
 
 
 def test_tpe_learns() -> None:
     """After 60 points, TPE's later half is much better than random's."""
-    tpe = [loss_of(dict(point)) for point in drive(make("hyperopt/tpe"), 60)]
-    chance = [loss_of(dict(point)) for point in drive(make("random"), 60)]
+    tpe = [loss(point) for point in drive(make("hyperopt/tpe"), 60)]
+    chance = [loss(point) for point in drive(make("random"), 60)]
 
     assert median(tpe[30:]) < median(chance[30:]) / 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable
 from itertools import islice
 
@@ -10,6 +11,7 @@ from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Objective, StopRules
 from gridtune_steering.campaign.events import Action, Credit, Event, Failed, Finish, StopRule, Suggest, Tick, Told
+from gridtune_steering.campaign.novelty import Novelty
 from gridtune_steering.optimizers.port import Optimizer
 
 
@@ -40,6 +42,7 @@ class Campaign:
         self._objectives = objectives
         self._stop = stop
         self._space = space
+        self._novelty = Novelty(space)
         self._seed = seed
         self._optimizer = optimizer
         self._open: set[int] = set()
@@ -87,13 +90,20 @@ class Campaign:
             return []
         actions: list[Action] = []
         for _ in range(self._affordable(credit.workers)):
+            if self._novelty.is_exhausted:
+                break
             number = self._next_number
-            parameters = self._optimizer.suggest(number, self._seed_of(number))
-            if complaint := self._space.explain(parameters):
-                raise ValueError(f"it proposed a point outside of the space: {complaint}")
+            parameters = self._novelty.find(self._propose, random.Random(self._seed_of(number)))  # noqa: S311
             self._pend(number, parameters)
             actions.append(Suggest(number, parameters, self._n_observed))
         return actions
+
+    def _propose(self, attempt: int) -> Parameters:
+        """What the optimizer wants as the next point; other attempts have other seeds."""
+        parameters = self._optimizer.suggest(self._next_number, self._seed_of(self._next_number, attempt))
+        if complaint := self._space.explain(parameters):
+            raise ValueError(f"it proposed a point outside of the space: {complaint}")
+        return parameters
 
     def _affordable(self, wanted: int) -> int:
         return wanted if self._stop.points is None else min(wanted, self._stop.points - self._next_number)
@@ -102,6 +112,7 @@ class Campaign:
         if number != self._next_number:
             raise ValueError(f"point {number} cannot follow point {self._next_number - 1}")
         self._optimizer.pend(number, parameters)
+        self._novelty.add(parameters)
         self._open.add(number)
         self._next_number += 1
 
@@ -129,6 +140,8 @@ class Campaign:
             return Finish(StopRule.PATIENCE, f"patience: no better {objective.metric} in {self._n_since_best} points")
         if stop.points is not None and self._next_number >= stop.points and not self._open:
             return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
+        if self._novelty.is_exhausted and not self._open:
+            return Finish(StopRule.SPACE, f"all {self._space.size} points of the space have been tried")
         return None
 
     def _out_of_time(self, elapsed: float) -> Finish | None:
@@ -143,9 +156,9 @@ class Campaign:
         self._has_finished = True
         return [finish]
 
-    def _seed_of(self, number: int) -> int:
+    def _seed_of(self, number: int, attempt: int = 0) -> int:
         """32 bits for one point, so that a point's randomness does not depend on which host makes it, or when."""
-        digest = hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest()
+        digest = hashlib.blake2b(f"{self._seed}/{number}/{attempt}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big")
 
 

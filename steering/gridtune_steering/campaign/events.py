@@ -57,6 +57,7 @@ class StopRule(Enum):
     TARGET = "target"  #: The first objective is good enough.
     PATIENCE = "patience"  #: Nothing better for too long.
     WALL_TIME = "wall_time"  #: The time is over.
+    SPACE = "space"  #: Every point of a finite space has been tried.
 
 
 @dataclass(frozen=True, slots=True)

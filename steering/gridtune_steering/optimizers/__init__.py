@@ -19,11 +19,13 @@ from gridtune_steering.optimizers.port import Optimizer, OptimizerClass
 #: ``library/algorithm`` -> where its class is.
 OPTIMIZERS: Final[Mapping[str, str]] = {
     "random": "gridtune_steering.optimizers.uniform:UniformRandom",
+    "sobol": "gridtune_steering.optimizers.sobol:Sobol",
+    "grid": "gridtune_steering.optimizers.grid:Grid",
     "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_tpe:HyperoptTpe",
 }
 
 
-def create(name: str, space: SearchSpace, *, n_objectives: int, options: Mapping[str, Any]) -> Optimizer:
+def create(name: str, space: SearchSpace, *, n_objectives: int, options: Mapping[str, Any], seed: int) -> Optimizer:
     """Make the optimizer called *name* for a search space.
 
     Raises:
@@ -31,8 +33,8 @@ def create(name: str, space: SearchSpace, *, n_objectives: int, options: Mapping
         MissingExtra: Its library is not installed.
     """
     kind = load(name)
-    check(kind, name, n_objectives=n_objectives, options=options)
-    return kind(space, dict(options))
+    check(kind, name, space, n_objectives=n_objectives, options=options)
+    return kind(space, dict(options), seed)
 
 
 def load(name: str) -> OptimizerClass:
@@ -63,8 +65,10 @@ def check_name(name: str) -> None:
         raise InvalidDocument([Flaw("algorithm.name", message)])
 
 
-def check(kind: OptimizerClass, name: str, *, n_objectives: int, options: Mapping[str, Any]) -> None:
-    """Refuse options that the optimizer does not have and objectives that it cannot handle.
+def check(
+    kind: OptimizerClass, name: str, space: SearchSpace, *, n_objectives: int, options: Mapping[str, Any]
+) -> None:
+    """Refuse options that the optimizer does not have, and spaces and objectives that it cannot handle.
 
     Raises:
         InvalidDocument: With every flaw.
@@ -80,6 +84,12 @@ def check(kind: OptimizerClass, name: str, *, n_objectives: int, options: Mappin
             flaws.append(Flaw(f"algorithm.options.{key}", complaint))
     if n_objectives > 1 and not kind.several_objectives:
         flaws.append(Flaw("objective", f"{name} takes one objective, this task has {n_objectives}"))
+    if kind.finite_spaces_only and not space.is_finite:
+        endless = [parameter.name for parameter in space if parameter.n_values is None]
+        flaws += [
+            Flaw(f"space.{each}", f"has endless values, which {name} cannot try all; give it a step")
+            for each in endless
+        ]
     if flaws:
         raise InvalidDocument(flaws)
 

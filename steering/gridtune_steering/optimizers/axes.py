@@ -46,6 +46,10 @@ class Real:
             return float(bounded)
         return self.parameter.grid_value(self.parameter.grid_index(bounded))
 
+    def from_unit(self, u: float) -> Value:
+        """The value at a share of the way from the lower bound to the upper one."""
+        return self.decode(u)
+
     def _scaled(self, number: float) -> float:
         return math.log(number) if self.parameter.log else float(number)
 
@@ -71,6 +75,10 @@ class Index:
         """The value at the nearest place."""
         return self.parameter.grid_value(min(max(round(coordinate), 0), self.n - 1))
 
+    def from_unit(self, u: float) -> Value:
+        """The value at a share of the way along the row, each place as long as the others."""
+        return self.parameter.grid_value(min(int(u * self.n), self.n - 1))
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -90,6 +98,10 @@ class Choice:
     def decode(self, place: float) -> Value:
         """The value at a place."""
         return self.parameter.grid_value(int(place))
+
+    def from_unit(self, u: float) -> Value:
+        """The value at a share of the way through the places, each as long as the others."""
+        return self.parameter.grid_value(min(int(u * self.n), self.n - 1))
 
 
 Axis = Real | Index | Choice

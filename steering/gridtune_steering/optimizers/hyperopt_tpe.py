@@ -29,9 +29,10 @@ class HyperoptTpe:
         "prior_weight": Option(kind=float, low=0.0),
     }
     several_objectives: ClassVar[bool] = False
+    finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ("hyperopt", "numpy")
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
         import hyperopt  # takes a second: web processes read this class's tables and must not pay for it
 
         self._hyperopt = hyperopt

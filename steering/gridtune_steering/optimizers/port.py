@@ -46,10 +46,11 @@ class Optimizer(Protocol):
 
     options: ClassVar[Mapping[str, Option]]  #: The options it takes, by name.
     several_objectives: ClassVar[bool]  #: Whether it handles more than one objective.
+    finite_spaces_only: ClassVar[bool]  #: Whether it needs a space that can be counted.
     libraries: ClassVar[Sequence[str]]  #: The distributions that it stands on, for provenance.
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
-        """Prepare for a search space; *options* were checked against the class's table."""
+    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+        """Prepare for a search space; *options* were checked against the class's table, *seed* is the task's."""
 
     def suggest(self, number: int, seed: int) -> Parameters:
         """Propose point *number*; changes nothing.
@@ -79,7 +80,8 @@ class OptimizerClass(Protocol):
 
     options: Mapping[str, Option]
     several_objectives: bool
+    finite_spaces_only: bool
     libraries: Sequence[str]
 
-    def __call__(self, space: SearchSpace, options: dict[str, Any], /) -> Optimizer:
+    def __call__(self, space: SearchSpace, options: dict[str, Any], seed: int, /) -> Optimizer:
         """Make an optimizer."""

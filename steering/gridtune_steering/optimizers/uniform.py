@@ -16,9 +16,10 @@ class UniformRandom:
 
     options: ClassVar[Mapping[str, Option]] = {}
     several_objectives: ClassVar[bool] = True
+    finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
         self._space = space
 
     def suggest(self, number: int, seed: int) -> Parameters:

@@ -91,7 +91,11 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         history = points.history(connection, ownership.task)
     spec = parse_task(row.document)
     optimizer = optimizers.create(
-        spec.algorithm.name, spec.space, n_objectives=len(spec.objectives), options=spec.algorithm.options
+        spec.algorithm.name,
+        spec.space,
+        n_objectives=len(spec.objectives),
+        options=spec.algorithm.options,
+        seed=row.seed,
     )
     campaign = Campaign(
         objectives=spec.objectives,

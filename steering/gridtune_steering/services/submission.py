@@ -65,6 +65,7 @@ def _checked(message: SubmitTask) -> TaskSpec:
         optimizers.check(
             kind,
             spec.algorithm.name,
+            spec.space,
             n_objectives=len(spec.objectives),
             options=spec.algorithm.options,
         )
@@ -135,5 +136,7 @@ def _insert(
     )
     tasks.insert_files(connection, [{"task_id": task, **file} for file in files])
     details = {"name": spec.name, "algorithm": spec.algorithm.name, "seed": seed}
+    if spec.space.size is not None:
+        details["points_in_space"] = spec.space.size
     events.add(connection, at=now, actor=caller.user, kind="task.submitted", task=task, details=details)
     return Reference(task)
