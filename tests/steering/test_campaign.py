@@ -138,7 +138,7 @@ class Recorder:
     finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
         self._space = space
         self.calls: list[tuple[Any, ...]] = []
 
@@ -158,7 +158,7 @@ class Recorder:
 def test_a_rebuilt_optimizer_sees_the_calls_of_the_first() -> None:
     """Points and results in the order in which they came, for libraries to which that makes a difference."""
     task = task_with(points=30)
-    first, second = Recorder(task.space, {}, 7), Recorder(task.space, {}, 7)
+    first, second = Recorder(task.space, {}), Recorder(task.space, {})
     campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=first)
     points, results = drive(campaign, steps=12, seed=3)
 
@@ -179,7 +179,7 @@ class Astray(Recorder):
 def test_a_point_outside_of_the_space_is_the_optimizers_mistake() -> None:
     """Nothing leaves that is not of the declared type and inside the declared bounds."""
     task = task_with(points=3)
-    astray = Astray(task.space, {}, 7)
+    astray = Astray(task.space, {})
     campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=astray)
 
     with pytest.raises(ValueError, match="outside of the space: layers"):
@@ -207,7 +207,7 @@ def drive(campaign: Campaign, *, steps: int, seed: int) -> tuple[list[Suggest], 
 @pytest.mark.parametrize("cut", [1, 7, 25])
 def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(algorithm: str, cut: int) -> None:
     """History alone decides what comes next, with results out of order and points still open."""
-    more = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
+    more: dict[str, Any] = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
     task = parse_task(document(points=40, algorithm=algorithm, **more))
     first, second = campaign_of(task), campaign_of(task)
 

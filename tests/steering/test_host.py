@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gridtune_common.protocol import Parameters, TaskState
@@ -17,7 +19,7 @@ FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": 
 
 def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None) -> list[Parameters]:
     """Run a task with one worker; returns its points."""
-    more = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
+    more: dict[str, Any] = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
     task = bench.submit(points=30, algorithm=algorithm, **more)
     found = []
     for number in range(30):

@@ -225,12 +225,27 @@ def test_one_objective_optimizers_refuse_more() -> None:
         optimizers.create("hyperopt/tpe", SPACE, n_objectives=2, options={}, seed=7)
 
 
-def test_tpe_learns() -> None:
+@pytest.mark.parametrize("name", ["hyperopt/tpe", "optuna/tpe"])
+def test_tpe_learns(name: str) -> None:
     """After 60 points, TPE's later half is much better than random's."""
-    tpe = [loss(point) for point in drive(make("hyperopt/tpe"), 60)]
+    tpe = [loss(point) for point in drive(make(name), 60)]
     chance = [loss(point) for point in drive(make("random"), 60)]
 
     assert median(tpe[30:]) < median(chance[30:]) / 2
+
+
+def test_several_objectives_are_searched_for_their_front() -> None:
+    """Of two objectives that pull apart, TPE finds points between that chance seldom finds."""
+    optimizer = optimizers.create("optuna/tpe", SPACE, n_objectives=2, options={}, seed=7)
+    near = 0
+    for number in range(60):
+        point = optimizer.suggest(number, number)
+        optimizer.pend(number, point)
+        x, layers = float(point["x"] or 0), float(point["layers"] or 0)
+        optimizer.observe(number, [(x - 1) ** 2 + layers, (x + 1) ** 2 + layers])
+        near += number >= 30 and abs(x) <= 1.5 and layers <= 2
+
+    assert near > 10  # chance: 3
 
 
 def test_library_versions_are_known_without_importing_the_library() -> None:

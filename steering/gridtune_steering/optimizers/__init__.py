@@ -21,6 +21,7 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "random": "gridtune_steering.optimizers.uniform:UniformRandom",
     "sobol": "gridtune_steering.optimizers.sobol:Sobol",
     "grid": "gridtune_steering.optimizers.grid:Grid",
+    "optuna/tpe": "gridtune_steering.optimizers.optuna_tpe:OptunaTpe",
     "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_tpe:HyperoptTpe",
 }
 
@@ -34,7 +35,7 @@ def create(name: str, space: SearchSpace, *, n_objectives: int, options: Mapping
     """
     kind = load(name)
     check(kind, name, space, n_objectives=n_objectives, options=options)
-    return kind(space, dict(options), seed)
+    return kind(space, dict(options), n_objectives=n_objectives, seed=seed)
 
 
 def load(name: str) -> OptimizerClass:

@@ -19,7 +19,7 @@ class Grid:
     finite_spaces_only: ClassVar[bool] = True
     libraries: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
         self._rest = every_point(space)
         self._seen: list[Parameters] = []
 
@@ -39,7 +39,7 @@ class Grid:
 
 def every_point(space: SearchSpace) -> Iterator[Parameters]:
     """All points of a finite space, each once; made one after the other, so the space may be large."""
-    ordered = _parents_first(space)
+    ordered = parents_first(space)
     for point in _extended({}, space, ordered):
         yield {name: point[name] for name in space.names if name in point}
 
@@ -56,7 +56,7 @@ def _extended(point: Parameters, space: SearchSpace, rest: Sequence[Parameter]) 
         yield from _extended({**point, parameter.name: parameter.grid_value(index)}, space, others)
 
 
-def _parents_first(space: SearchSpace) -> list[Parameter]:
+def parents_first(space: SearchSpace) -> list[Parameter]:
     """The parameters in their order, but each after those that its conditions ask for."""
     ordered: list[Parameter] = []
     waiting = list(space)

@@ -32,7 +32,7 @@ class HyperoptTpe:
     finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ("hyperopt", "numpy")
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
         import hyperopt  # takes a second: web processes read this class's tables and must not pay for it
 
         self._hyperopt = hyperopt

@@ -15,17 +15,19 @@ class Option:
     """What an option of an optimizer may be.
 
     Attributes:
-        kind: ``int`` or ``float``.
-        low: The smallest value allowed.
-        high: The largest value allowed; None for no limit.
+        kind: ``bool``, ``int`` or ``float``.
+        low: The smallest number allowed.
+        high: The largest number allowed; None for no limit.
     """
 
     kind: type
-    low: float
+    low: float = 0
     high: float | None = None
 
     def complaint(self, value: object) -> str | None:
         """Say what is wrong with *value*, or None."""
+        if self.kind is bool:
+            return None if isinstance(value, bool) else f"expected true or false, got {value!r}"
         accepted = (int,) if self.kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, accepted):
             return f"expected a number of type {self.kind.__name__}, got {value!r}"
@@ -49,7 +51,7 @@ class Optimizer(Protocol):
     finite_spaces_only: ClassVar[bool]  #: Whether it needs a space that can be counted.
     libraries: ClassVar[Sequence[str]]  #: The distributions that it stands on, for provenance.
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
         """Prepare for a search space; *options* were checked against the class's table, *seed* is the task's."""
 
     def suggest(self, number: int, seed: int) -> Parameters:
@@ -83,5 +85,5 @@ class OptimizerClass(Protocol):
     finite_spaces_only: bool
     libraries: Sequence[str]
 
-    def __call__(self, space: SearchSpace, options: dict[str, Any], seed: int, /) -> Optimizer:
+    def __call__(self, space: SearchSpace, options: dict[str, Any], /, *, n_objectives: int, seed: int) -> Optimizer:
         """Make an optimizer."""

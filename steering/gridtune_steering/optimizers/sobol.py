@@ -26,7 +26,7 @@ class Sobol:
     finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ("scipy", "numpy")
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
         import numpy as np
         from scipy.stats import qmc
 

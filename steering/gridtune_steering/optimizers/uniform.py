@@ -19,7 +19,7 @@ class UniformRandom:
     finite_spaces_only: ClassVar[bool] = False
     libraries: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
         self._space = space
 
     def suggest(self, number: int, seed: int) -> Parameters:
