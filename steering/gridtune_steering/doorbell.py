@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -50,6 +51,10 @@ class LocalBell:
     def close(self) -> None:
         """Put the bell away."""
         self._socket.close()
+
+    def remove(self) -> None:
+        """Take the folder with all sockets away, when nobody listens any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> LocalBell:
         return self

@@ -60,6 +60,7 @@ def api(bench: Bench, tmp_path: Path) -> Iterator[Api]:
     with LocalBell(tmp_path) as bell:
         app = create_app(bench.steering, WaitingRoom(bell.listen_as_asker(), seats=2))
         yield Api(app.test_client(), (tmp_path / "operator.token").read_text().strip())
+        bell.remove()
 
 
 def concrete(entry: Route) -> str:

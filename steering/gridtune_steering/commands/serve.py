@@ -24,6 +24,7 @@ from pathlib import Path
 from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
 from gridtune_steering.assembly import assemble
+from gridtune_steering.doorbell import LocalBell
 from gridtune_steering.identity.secrets import write_private
 from gridtune_steering.services import tokens
 from gridtune_steering.settings import Settings
@@ -62,10 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> None:
-    steering, _ = assemble(settings)
+    steering, bell = assemble(settings)
     steering.database.migrate()
     tokens.ensure_operator(steering)
     steering.database.close()
+    bell.close()
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -94,6 +96,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         extra={"action": "serving"},
     )
     supervisor.run(grace=_GRACE)
+    with LocalBell(settings.data) as bell:
+        bell.remove()
     note.unlink(missing_ok=True)
     _log.info("stopped", extra={"action": "stopped"})
 
