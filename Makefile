@@ -37,6 +37,7 @@ check: lint test   ## what a change must pass
 
 bench: setup
 	$(BIN)/python benchmarks/asktell.py
+	$(BIN)/python benchmarks/ask_cost.py
 
 lock:              ## renew the pinned versions in constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
