@@ -1,8 +1,8 @@
 """What one suggestion costs after n observations, for every optimizer in the table.
 
 Points are told without having been asked for, so that an optimizer that grows slow is measured all the same.
-Milliseconds on one core, medians of a few suggestions: read them as ratios. The space has eight parameters of all kinds;
-for grid, it is a finite one.
+Milliseconds on one core, medians of a few suggestions: read them as ratios. The space has eight parameters of all
+kinds; for grid, it is a finite one.
 
     python benchmarks/ask_cost.py [--observations 10 100 1000] [--suggestions 5]
 """
