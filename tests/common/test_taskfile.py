@@ -817,3 +817,35 @@ def test_reading_a_task_needs_the_standard_library_alone() -> None:
     answer = subprocess.run([sys.executable, "-c", program], cwd=common, capture_output=True, text=True, check=True)
 
     assert answer.stdout.strip() == "set()"
+
+
+ONE_POINT = {
+    "space": {"width": {"type": "int", "low": 1, "high": 9}},
+    "objective": {"metric": "loss"},
+    "stop": {"points": 5},
+}
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        pytest.param({"width": 3}, "initial_points: .* is no list of points", id="no list"),
+        pytest.param([3], r"initial_points\[0\]: 3 is no mapping", id="no point"),
+        pytest.param([{"width": 3}, {"width": 99}], r"initial_points\[1\]: width", id="outside of the space"),
+        pytest.param([{"width": 3}, {"width": 3}], r"initial_points\[1\]: is there already", id="twice"),
+        pytest.param([{"depth": 3}], r"initial_points\[0\]: .*width: is missing", id="another parameter"),
+    ],
+)
+def test_initial_points_lie_in_the_space(points: Any, message: str) -> None:
+    """What the user wants to try first is checked before anything runs."""
+    with pytest.raises(InvalidDocument, match=message):
+        parse_task({**ONE_POINT, "initial_points": points})
+
+
+def test_initial_points_stay_in_the_document() -> None:
+    """They are part of what a task is."""
+    task = parse_task({**ONE_POINT, "initial_points": [{"width": 3}, {"width": 5}]})
+
+    assert task.initial_points == ({"width": 3}, {"width": 5})
+    assert parse_task(task.to_json()) == task
+    assert "initial_points" not in parse_task(ONE_POINT).to_json()

@@ -216,6 +216,29 @@ def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(algorithm: str, cut:
     assert second.handle(Credit(4)) == first.handle(Credit(4))
 
 
+def test_the_users_own_points_come_first_and_are_learnt_from() -> None:
+    """In their order; what follows is as if the optimizer had proposed them."""
+    first: dict[str, Any] = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 1, "kind": "adam", "batch": 16}
+    second = {**first, "x": 2.0}
+    task = parse_task({**document(points=30), "initial_points": [first, second]})
+    recorder = Recorder(task.space, {})
+    campaign = Campaign(
+        objectives=task.objectives,
+        stop=task.stop,
+        space=task.space,
+        seed=7,
+        optimizer=recorder,
+        initial_points=task.initial_points,
+    )
+
+    suggestions = [action for action in campaign.handle(Credit(3)) if isinstance(action, Suggest)]
+    campaign.handle(Told(1, {"loss": 0.5}))
+
+    assert [suggestion.parameters for suggestion in suggestions[:2]] == [first, second]
+    assert task.space.contains(suggestions[2].parameters)
+    assert recorder.calls == [("pend", 0), ("pend", 1), ("pend", 2), ("observe", 1, [0.5])]
+
+
 def test_another_seed_gives_other_points() -> None:
     """The seed of the task decides."""
     task = task_with(points=5)

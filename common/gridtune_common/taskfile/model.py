@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final, Optional
 
 from gridtune_common.errors import Flaw
+from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
 from gridtune_common.space.parameters import check_name
 from gridtune_common.space.reading import (
@@ -313,6 +314,7 @@ class Task(Checked):
     Attributes:
         payload: None if a program that asks for points itself evaluates them.
         constants: JSON values that every point has besides its parameters.
+        initial_points: What to try first, in this order, before the algorithm proposes anything.
     """
 
     name: str
@@ -325,6 +327,7 @@ class Task(Checked):
     resources: Resources = field(default_factory=Resources)
     retry: Retry = field(default_factory=Retry)
     scheduler: Scheduler = field(default_factory=Scheduler)
+    initial_points: tuple[Parameters, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The canonical task document, every default written out."""
@@ -340,9 +343,11 @@ class Task(Checked):
             resources=self.resources.to_json(),
             stop=self.stop.to_json(),
             retry=self.retry.to_json(),
+            initial_points=[dict(point) for point in self.initial_points] or None,
         )
 
     def _flaws(self) -> Iterator[Flaw]:
+        yield from check_initial_points("initial_points", self.initial_points, self.space)
         yield from check_task_name("name", self.name)
         if not self.objectives:
             yield Flaw("objective", "is empty; write what to optimise, such as {metric: loss, goal: minimize}")
@@ -355,6 +360,7 @@ class Task(Checked):
     def _settle(self) -> None:
         self._set("objectives", tuple(self.objectives))
         self._set("constants", copy_json(self.constants))
+        self._set("initial_points", tuple(dict(point) for point in self.initial_points))
 
 
 # --- checks between sections --------------------------------------------------------------------------------
@@ -399,6 +405,21 @@ def check_constants(path: str, constants: Any) -> Iterator[Flaw]:
         below = join(path, str(name))
         yield from (Flaw(below, flaw.message) for flaw in check_name(name))
         yield from check_json(below, value)
+
+
+def check_initial_points(path: str, points: Any, space: SearchSpace) -> Iterator[Flaw]:
+    """A list of different points of the space is expected."""
+    if not isinstance(points, (list, tuple)):
+        yield Flaw(path, f"{show(points)} is no list of points; write one, such as [{{width: 64, optimizer: adam}}]")
+        return
+    for index, point in enumerate(points):
+        place = f"{path}[{index}]"
+        if not isinstance(point, Mapping):
+            yield Flaw(place, f"{show(point)} is no mapping of parameters to values")
+        elif complaint := space.explain(point):
+            yield Flaw(place, complaint)
+        elif any(other == point for other in points[:index]):
+            yield Flaw(place, "is there already; no point is tried twice")
 
 
 def check_metric(path: str, metric: Any) -> Iterator[Flaw]:

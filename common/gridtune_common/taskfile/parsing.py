@@ -29,6 +29,7 @@ from gridtune_common.taskfile.model import (
     Task,
     check_constants,
     check_distinct,
+    check_initial_points,
     check_names,
     check_task_name,
 )
@@ -48,6 +49,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "resources",
         "stop",
         "retry",
+        "initial_points",
     ),
     "objective": ("metric", "goal"),
     "algorithm": ("name", "seed", "options"),
@@ -149,7 +151,12 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
         "retry": _read_section(Retry, fields.get("retry", {}), "retry", flaws),
     }
     _check_names(fields, flaws)
-    return None if len(flaws) else flaws.build("", Task, name=name, constants=constants, **sections)
+    initial_points = fields.get("initial_points", ())
+    if isinstance(sections["space"], SearchSpace):
+        flaws.adopt("", check_initial_points("initial_points", initial_points, sections["space"]))
+    if len(flaws):
+        return None
+    return flaws.build("", Task, name=name, constants=constants, initial_points=initial_points, **sections)
 
 
 def _read_fields(document: Any, path: str, section: str, flaws: Flaws) -> Optional[dict[str, Any]]:

@@ -30,6 +30,11 @@ def task_schema() -> dict[str, Any]:
                 "type": "object",
                 "propertyNames": {"pattern": _NAME},
             },
+            "initial_points": {
+                "description": "Points to try first, in this order.",
+                "type": "array",
+                "items": {"type": "object"},
+            },
             "objective": _objective(),
             "algorithm": _algorithm(),
             "scheduler": _scheduler(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from gridtune_common.protocol import Parameters
@@ -28,6 +28,7 @@ class Campaign:
         space: Every suggestion is checked against it.
         seed: The task's seed.
         optimizer: Fresh; the campaign owns it from now on.
+        initial_points: The first points, before the optimizer proposes any; it learns from them all the same.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Campaign:
         space: SearchSpace,
         seed: int,
         optimizer: Optimizer,
+        initial_points: Sequence[Parameters] = (),
     ) -> None:
         self._objectives = objectives
         self._stop = stop
@@ -45,6 +47,7 @@ class Campaign:
         self._novelty = Novelty(space)
         self._seed = seed
         self._optimizer = optimizer
+        self._initial_points = initial_points
         self._open: set[int] = set()
         self._next_number = 0
         self._n_observed = 0
@@ -93,10 +96,16 @@ class Campaign:
             if self._novelty.is_exhausted:
                 break
             number = self._next_number
-            parameters = self._novelty.find(self._propose, random.Random(self._seed_of(number)))  # noqa: S311
+            parameters = self._next_point()
             self._pend(number, parameters)
             actions.append(Suggest(number, parameters, self._n_observed))
         return actions
+
+    def _next_point(self) -> Parameters:
+        number = self._next_number
+        if number < len(self._initial_points):
+            return self._initial_points[number]
+        return self._novelty.find(self._propose, random.Random(self._seed_of(number)))  # noqa: S311 - no secret
 
     def _propose(self, attempt: int) -> Parameters:
         """What the optimizer wants as the next point; other attempts have other seeds."""

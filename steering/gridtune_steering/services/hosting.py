@@ -103,6 +103,7 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         space=spec.space,
         seed=row.seed,
         optimizer=optimizer,
+        initial_points=spec.initial_points,
     )
     learnt = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
     campaign.restore(
