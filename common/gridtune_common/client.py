@@ -28,6 +28,8 @@ _LATER = frozenset({429, 502, 503, 504})
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
 _LOOPBACK = "localhost,127.0.0.1,::1"
+#: How urllib3 begins what it says of a connection, with or without the address of an object.
+_CONNECTION = re.compile(r"^(<.*? object at 0x\w+>|\w*Connection\w*\(.*?\)): ")
 _TASK_ID = re.compile(r"[2-9a-hjkmnp-tv-z]{8}")
 
 
@@ -334,4 +336,4 @@ def _plain(error: requests.RequestException) -> str:
     reason: Any = error.args[0] if error.args else error
     while getattr(reason, "reason", None) is not None:
         reason = reason.reason
-    return str(reason).split(": ", 1)[-1] if "object at 0x" in str(reason) else str(reason)
+    return _CONNECTION.sub("", str(reason))

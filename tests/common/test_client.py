@@ -86,7 +86,7 @@ def test_patience_ends() -> None:
     """Whoever cannot be reached in time is called unreachable, in words without addresses of objects."""
     with (
         closing(Client("http://127.0.0.1:9", "s", retry_for=0.3)) as client,
-        pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9: (?!.*0x)"),
+        pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:9: Failed to establish"),
     ):
         client.whoami()
 
