@@ -396,12 +396,13 @@ def _check_choices(choices: tuple[Any, ...]) -> Iterator[Flaw]:
         path = f"choices[{index}]"
         flaws = list(check_scalar(path, choice))
         yield from flaws
-        first = next((i for i in range(index) if _same_in_json(choices[i], choice)), None)
+        first = next((i for i in range(index) if same_in_json(choices[i], choice)), None)
         if first is not None and not flaws:
             yield Flaw(path, f"{show(choice)} is choices[{first}] ({show(choices[first])}) again; keep one")
 
 
-def _same_in_json(one: Any, other: Any) -> bool:
+def same_in_json(one: Any, other: Any) -> bool:
+    """Whether some JSON writers would write both values alike: 1 and 1.0, but not 1 and true."""
     same_kind = type(one) is type(other) or (is_number(one) and is_number(other))
     return same_kind and bool(one == other)
 

@@ -156,7 +156,7 @@ def _required(kind: str) -> tuple[str, ...]:
 
 
 def _parse_number(kind: str, key: str, value: Any, path: str, fields: dict[str, Any], flaws: Flaws) -> None:
-    number = _number(value)
+    number = as_number(value)
     if kind == "int" and isinstance(number, float) and number.is_integer():
         number = int(number)
     check = check_number(path, number) if kind == "float" else check_whole(path, number, -LARGEST_WHOLE)
@@ -166,7 +166,7 @@ def _parse_number(kind: str, key: str, value: Any, path: str, fields: dict[str, 
         fields[key] = number
 
 
-def _number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
     """The number that a text stands for; anything else as it is."""
     if not isinstance(value, str):
         return value

@@ -60,6 +60,9 @@ class Flaws:
     def __len__(self) -> int:
         return len(self._found)
 
+    def __iter__(self) -> Iterator[Flaw]:
+        return iter(self._found)
+
     def add(self, path: str, message: str) -> None:
         """Note one flaw."""
         self._found.append(Flaw(path, message))

@@ -2,7 +2,7 @@
 
 A key with the value null counts as left out. ``algorithm: random`` and ``scheduler: none`` are short for
 objects with that name alone; a ``command`` may be a list of arguments, which the program will see as they
-are; numbers in the ``environment`` become text.
+are; numbers in the ``environment`` become text. A space in the format of another program is converted first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Optional, TypeVar, Union, cast
 
-from gridtune_common import units
+from gridtune_common import dialects, units
 from gridtune_common.errors import InvalidDocument
 from gridtune_common.space import SearchSpace
 from gridtune_common.space.reading import Flaws, is_number, join, read_mapping, show
@@ -40,6 +40,7 @@ T = TypeVar("T")
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "": (
         "name",
+        "dialect",
         "space",
         "constants",
         "objective",
@@ -134,14 +135,18 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
     if document is None or document == {}:
         flaws.add("", "the task is empty; write at least space, objective, stop and a payload")
         return None
-    fields = _read_fields(document, "", "", flaws)
+    if dialects.is_bare_space(document):
+        flaws.add("", "this is a search space, not a task; put it under space:, and add objective, stop and a payload")
+        return None
+    ours = _in_our_form(document, flaws)
+    fields = _read_fields(document if ours is None else ours, "", "", flaws)
     if fields is None:
         return None
     name, constants = fields.get("name", default_name), fields.get("constants", {})
     flaws.adopt("", check_task_name("name", name))
     flaws.adopt("", check_constants("constants", constants))
     sections = {
-        "space": _read_space(fields.get("space"), flaws),
+        "space": None if ours is None else _read_space(fields.get("space"), flaws),
         "objectives": _read_objectives(fields.get("objective"), flaws),
         "algorithm": _read_section(Algorithm, _named(fields.get("algorithm", {})), "algorithm", flaws),
         "scheduler": _read_scheduler(_named(fields.get("scheduler", {})), flaws),
@@ -150,13 +155,23 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
         "stop": _read_section(StopRules, fields.get("stop"), "stop", flaws),
         "retry": _read_section(Retry, fields.get("retry", {}), "retry", flaws),
     }
-    _check_names(fields, flaws)
+    if ours is not None:
+        _check_names(fields, flaws)
     initial_points = fields.get("initial_points", ())
     if isinstance(sections["space"], SearchSpace):
         flaws.adopt("", check_initial_points("initial_points", initial_points, sections["space"]))
     if len(flaws):
         return None
     return flaws.build("", Task, name=name, constants=constants, initial_points=initial_points, **sections)
+
+
+def _in_our_form(document: Any, flaws: Flaws) -> Optional[Any]:
+    """The document with its space in our form; None if the space cannot be converted."""
+    try:
+        return dialects.translate(document).document
+    except InvalidDocument as error:
+        flaws.adopt("", error.flaws)
+        return None
 
 
 def _read_fields(document: Any, path: str, section: str, flaws: Flaws) -> Optional[dict[str, Any]]:

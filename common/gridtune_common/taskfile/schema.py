@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gridtune_common.dialects import DIALECTS
+from gridtune_common.dialects.hpogrid import METHODS
+from gridtune_common.dialects.idds import TYPES
+from gridtune_common.dialects.optuna import DISTRIBUTIONS
+from gridtune_common.dialects.raytune import CALL
 from gridtune_common.space.parameters import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
 from gridtune_common.taskfile import model
 
@@ -24,6 +29,10 @@ def task_schema() -> dict[str, Any]:
         {
             "name": _text("What to call the task; the file's name if left out.", f"^{model.TASK_NAME}$")
             | {"maxLength": model.MAX_NAME_LENGTH},
+            "dialect": {
+                "description": "The format of the space, if it is another program's; recognised if left out.",
+                "enum": list(DIALECTS),
+            },
             "space": _space(),
             "constants": {
                 "description": "JSON values that every point has besides its parameters.",
@@ -104,9 +113,25 @@ def _space() -> dict[str, Any]:
                     required=["type", "choices"],
                 ),
                 _choices("Short for a categorical with these choices."),
+                *_parameters_of_dialects(),
             ]
         },
     }
+
+
+def _parameters_of_dialects() -> list[dict[str, Any]]:
+    """Parameters as other programs write them, by their outline."""
+    anything = {"description": "What belongs to it.", "type": "object"}
+    bounds = {"description": "The lower and the upper bound.", "type": "array", "minItems": 2, "maxItems": 2}
+    return [
+        _text("A call of Ray Tune, such as loguniform(1e-4, 3e-2).", f"^{CALL}$"),
+        _text("A distribution of Optuna as JSON text.", r"^\s*\{"),
+        _object("As in hpogrid.", {"method": {"enum": list(METHODS)}, "dimension": anything}, ["method", "dimension"]),
+        _object(
+            "As in Optuna.", {"name": {"enum": list(DISTRIBUTIONS)}, "attributes": anything}, ["name", "attributes"]
+        ),
+        _object("As in iDDS.", {"type": {"enum": list(TYPES)}, "params": anything, "bounds": bounds}, ["type"]),
+    ]
 
 
 def _objective() -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridtune_common.cli import loading, output, space, text
+
+if TYPE_CHECKING:
+    from gridtune_common.dialects import Translation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,20 +21,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a task file."""
+    from gridtune_common import dialects  # with the task file, only when there is one to read
+
     loaded = loading.load(arguments.file)
     document = loaded.task.to_json()
     if arguments.show:
         output.emit(document)
         return 0
+    translation = dialects.translate(loaded.document)
     shipped = [f"shipped files: {', '.join(file.path for file in loaded.files)}"]
     for line in [
         f"{arguments.file} is a valid task",
         "",
         *lines(document),
         *(shipped if loaded.files else []),
+        *_reading(translation),
     ]:
         output.say(line)
     return 0
+
+
+def _reading(translation: Translation) -> list[str]:
+    """What format the space was written in, and what its conversion changed."""
+    if translation.dialect is None:
+        return []
+    notes = [f"  {text.plain(note)}" for note in translation.notes]
+    return ["", f"read as: {translation.dialect}", *notes]
 
 
 def lines(document: Mapping[str, Any]) -> list[str]:
