@@ -130,7 +130,7 @@ class Service:
         self._child.start()
         try:
             self._found = self._ready()
-        except BaseException:
+        except BaseException:  # an interrupt, too, must not leave a half-started service behind
             self._child.stop(_STOP_SECONDS)
             raise
 

@@ -119,7 +119,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException:  # whatever it was, half a file must not stay; it goes on to the caller
         os.unlink(name)
         raise
 
