@@ -212,8 +212,9 @@ class _Child:
     def start(self) -> None:
         """Start the command; ConfigurationError if its log cannot be written."""
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            log = self.log.open("ab")
+            for folder in (self.log.parent.parent, self.log.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the bookkeeping is nobody else's
+            log = open(self.log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
         except OSError as error:
             raise ConfigurationError(f"cannot write {self.log}: {error.strerror}") from error
         with log:

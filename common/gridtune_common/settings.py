@@ -209,6 +209,9 @@ class _Reading:
     def __init__(self, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
         self._warnings: list[str] = []
         self._home = environment.get("HOME") or str(Path.home())
+        if environment.get("GRIDTUNE_TOKEN") == "":
+            # $(gridtune token create …) that failed, most likely: nobody else's token may take its place
+            raise ConfigurationError("GRIDTUNE_TOKEN is empty; set it to a token, or unset it")
         self._given = {name: environment.get(variable) or None for variable, name in VARIABLES.items()}
         if flags.get("token_file"):
             self._given["token"] = None

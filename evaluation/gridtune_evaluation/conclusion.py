@@ -184,7 +184,7 @@ def _judge(plan: Plan, room: Room, ending: Ending) -> _Verdict:
 
 def _failed_exit(room: Room, exit_: Exit) -> _Failure:
     killer = killer_of(exit_)
-    last = _last_lines(results.tail(room.output, _TAIL))
+    last = _last_line(results.tail(room.output, _TAIL))
     if killer is not None or exit_.signal is not None:
         name = killer.name if killer is not None else f"signal {exit_.signal}"
         hint = " (out of memory?)" if killer is signal.SIGKILL else ""
@@ -231,6 +231,7 @@ def _how_to_leave_a_result(plan: Plan) -> str:
     )
 
 
-def _last_lines(output: str, n_lines: int = 5, n_characters: int = 500) -> str:
-    lines = [line for line in output.splitlines() if line.strip()][-n_lines:]
-    return (": " + "\n".join(lines)[-n_characters:]) if lines else ""
+def _last_line(output: str, n_characters: int = 500) -> str:
+    """What a program says last is most often why it ended; the rest travels as the output's tail."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return f": {lines[-1][:n_characters]}" if lines else ""

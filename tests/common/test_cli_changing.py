@@ -80,6 +80,23 @@ def test_a_token_for_a_task_goes_to_stdout_alone(tokens: FakeSteering, capsys: p
     assert capsys.readouterr() == (f"{SECRET}\n", "token k1: task for task t2t2t2t2, user ada\n")
 
 
+def test_a_token_is_made_for_a_task_by_its_name(tokens: FakeSteering) -> None:
+    """The service gets the id."""
+    task = make_task()
+    tokens.on("GET", "/whoami", protocol.Identity("ada", protocol.Scope.USER, "k1"))
+    tokens.on("GET", "/tasks", protocol.TaskPage([task.summary]))
+
+    assert main(["token", "create", "--task", "digits"]) == 0
+
+    assert tokens.asked[-1].body["task"] == "t2t2t2t2"
+
+
+def test_a_port_beyond_all_ports_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is made on disk."""
+    assert main(["serve", "--port", "99999"]) == 2
+    assert "no port from 0 to 65535" in capsys.readouterr().err
+
+
 def test_a_token_can_be_written_for_its_owner_only(
     tokens: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

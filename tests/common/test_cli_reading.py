@@ -11,6 +11,7 @@ import fake_steering
 from fake_steering import FakeSteering, make_best, make_evaluation, make_point, make_summary, make_task
 from gridtune_common import protocol, wire
 from gridtune_common.cli import main, text
+from gridtune_common.cli.commands import best
 
 
 @pytest.fixture
@@ -229,20 +230,22 @@ def test_following_events_ends_with_the_task(steering: FakeSteering, capsys: pyt
 
 
 def test_an_export_goes_to_its_file(steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name of the file decides the format, and missing folders are made."""
+    """The name of the file decides the format."""
     steering.on("GET", "/tasks/t2t2t2t2/export", b"number,loss\n")
 
-    assert main(["export", "t2t2t2t2", "-o", "out/points.csv"]) == 0
+    assert main(["export", "t2t2t2t2", "-o", "points.csv"]) == 0
 
-    assert (tmp_path / "out" / "points.csv").read_bytes() == b"number,loss\n"
-    assert capsys.readouterr().out == "wrote out/points.csv\n"
+    assert (tmp_path / "points.csv").read_bytes() == b"number,loss\n"
+    assert capsys.readouterr().out == "wrote points.csv\n"
     assert steering.asked[0].query == {"format": "csv"}
 
 
 def test_an_export_that_cannot_be_written_says_why(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
-    """An output path that is a folder is a usage error."""
+    """An output path that is a folder, or in one that is not there, is a usage error."""
     steering.on("GET", "/tasks/t2t2t2t2/export", b"{}")
 
+    assert main(["export", "t2t2t2t2", "-o", "mistyped/points.csv"]) == 2
+    assert capsys.readouterr().err == "error: cannot write mistyped/points.csv: No such file or directory\n"
     assert main(["export", "t2t2t2t2", "-o", "."]) == 2
     assert capsys.readouterr().err == "error: cannot write .: Is a directory\n"
 
@@ -284,3 +287,19 @@ def test_a_warning_of_the_settings_reaches_stderr(
         "no tasks\n",
         "warning: token holds a token and others can read it: chmod 600 token\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "median", "words"),
+    [
+        (0.2, 0.5, "the best is 0.3 lower (60 %)"),
+        (-1.0, 0.5, "the best is 1.5 lower"),
+        (3.0, 0.01, "the best is 2.99 higher"),
+    ],
+    ids=["of one sign", "of two signs", "far from a small median"],
+)
+def test_a_gain_is_a_share_only_where_that_means_something(value: float, median: float, words: str) -> None:
+    """Percents of a median near zero, or on its other side, say nothing."""
+    point = protocol.Point(7, protocol.PointState.DONE, {}, {}, 0, "", value=value)
+
+    assert best.median(protocol.Best("minimize", "loss", point, median=median, n_done=20)).endswith(words)

@@ -60,6 +60,12 @@ def test_the_environment_comes_before_the_file(home: Path) -> None:
     assert read(home, GRIDTUNE_SERVER=URL).server == URL
 
 
+def test_an_empty_token_is_an_error(home: Path) -> None:
+    """A command that should have made the token has failed, and no other token takes its place unasked."""
+    with pytest.raises(ConfigurationError, match="GRIDTUNE_TOKEN is empty"):
+        Settings.read({}, {"HOME": str(home), "GRIDTUNE_TOKEN": ""})
+
+
 def test_an_empty_variable_is_none(home: Path) -> None:
     """A variable that is set to nothing does not hide the file."""
     configure(home, f"[default]\nserver = {URL}/\n")

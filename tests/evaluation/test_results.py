@@ -129,11 +129,11 @@ def test_any_other_status_is_fine(tmp_path: Path, status: str) -> None:
 
 
 def test_exit_code_fails_the_point(tmp_path: Path) -> None:
-    """A code other than 0 is a failure even with a result; the output says why."""
+    """A code other than 0 is a failure even with a result; its last line says why."""
     word = fail_of(tmp_path, steps(result(loss=1), "echo working", "echo 'out of luck' >&2", "exit 7"))
 
     assert (word.cause, word.exit_code) == (FailureCause.EXIT_CODE, 7)
-    assert word.message == "ended with exit code 7: working\nout of luck"
+    assert word.message == "ended with exit code 7: out of luck"
     assert word.output_tail == "working\nout of luck\n"
 
 

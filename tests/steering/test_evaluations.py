@@ -352,6 +352,15 @@ def test_a_cancelled_task_stops_its_workers(bench: Bench) -> None:
         bench.ask(task)
 
 
+def test_only_what_can_help_is_advised(bench: Bench) -> None:
+    """A cancelled task is submitted again; extending it is refused, so nobody is told to."""
+    task = bench.submit()
+    change(bench, task, TaskAction.CANCEL)
+
+    with pytest.raises(Conflict, match=r"has ended \(cancelled by operator\); submit it again"):
+        change(bench, task, TaskAction.RESUME)
+
+
 def test_a_finished_task_goes_on_when_extended(bench: Bench) -> None:
     """More points are made, informed by all there were."""
     task = bench.submit(points=2)

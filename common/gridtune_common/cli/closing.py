@@ -26,7 +26,7 @@ def lines(client: Client, summary: protocol.TaskSummary, folder: Path, style: St
 def _saved(client: Client, task: str, path: Path, form: str) -> str:
     """Save one file; one that cannot be had is told in its place, and does not take the others with it."""
     try:
-        save(path, client.export(task, form))
+        save(path, client.export(task, form), make_folder=True)
     except GridtuneError as error:
         return f"  no {path}: {error}"
     return f"  {path}"

@@ -41,9 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: gridtune-data)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
+        "--port", type=_port, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
     )
     parser.add_argument("--stop-with-parent", action="store_true", help="end when standard input closes")
+
+
+def _port(word: str) -> int:
+    if not word.isdecimal() or int(word) > 65535:
+        raise argparse.ArgumentTypeError(f"{word!r} is no port from 0 to 65535")
+    return int(word)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,6 +74,7 @@ def _prepare(settings: Settings) -> None:
     tokens.ensure_operator(steering)
     steering.database.close()
     bell.close()
+    bell.remove()  # sockets of a service that was killed
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:

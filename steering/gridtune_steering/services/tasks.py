@@ -159,7 +159,8 @@ _CHANGES = {
 
 def _refuse_ended(row: Record) -> None:
     if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
-        raise Conflict(f"the task has ended ({row.reason}); extend it, or submit it again")
+        cure = "extend it, or submit it again" if row.stopped_by == "points" else "submit it again"
+        raise Conflict(f"the task has ended ({row.reason}); {cure}")
 
 
 def end(

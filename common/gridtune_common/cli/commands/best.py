@@ -7,6 +7,9 @@ import argparse
 from gridtune_common import protocol
 from gridtune_common.cli import connection, output, text
 
+#: A gain of more than so many medians says more about the median than about the gain.
+_LARGEST_SHARE = 10
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -60,5 +63,6 @@ def median(best: protocol.Best) -> str:
     if not gain:
         return middle
     word = "lower" if best.point.value < best.median else "higher"
-    share = f" ({100 * gain / abs(best.median):.3g} %)" if best.median else ""
+    is_comparable = best.median * best.point.value > 0 and gain < _LARGEST_SHARE * abs(best.median)
+    share = f" ({100 * gain / abs(best.median):.3g} %)" if is_comparable else ""
     return f"{middle}; the best is {text.value(gain)} {word}{share}"

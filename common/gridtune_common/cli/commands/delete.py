@@ -1,4 +1,4 @@
-"""Delete an ended task with all its points; its audit events stay."""
+"""Delete an ended task with all its points; its audit events stay in the database."""
 
 from __future__ import annotations
 

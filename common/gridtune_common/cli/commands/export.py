@@ -31,14 +31,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def save(path: Path, content: bytes) -> None:
-    """Write a file.
+def save(path: Path, content: bytes, *, make_folder: bool = False) -> None:
+    """Write a file, into a folder that is there unless *make_folder* says otherwise.
 
     Raises:
         ConfigurationError: It cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error

@@ -60,15 +60,16 @@ def _action(
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    message = CreateToken(
-        request_id=new_request_id(),
-        scope=_scope(arguments),
-        name=arguments.name,
-        user=arguments.user,
-        task=arguments.task,
-        lifetime_seconds=arguments.lifetime,
-    )
+    scope = _scope(arguments)
     with connection.opened(arguments) as client:
+        message = CreateToken(
+            request_id=new_request_id(),
+            scope=scope,
+            name=arguments.name,
+            user=arguments.user,
+            task=arguments.task,
+            lifetime_seconds=arguments.lifetime,
+        )
         created = client.create_token(message)
     _hand_over(arguments, created)
     return 0
