@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from gridtune_common.cli import output
 from gridtune_common.settings import Connection, Settings
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 #: Seconds for which a command goes on trying to reach the service.
 RETRY_FOR: Final = 5.0
 
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _FLAGS: Final = ("server", "token_file", "profile", "config", "ca", "data")
 
 
@@ -79,18 +77,8 @@ def connected(connection: Connection, *, retry_for: float | None = None) -> Iter
     from gridtune_common.client import Client
 
     seconds = RETRY_FOR if retry_for is None else retry_for
-    if urlsplit(connection.server).hostname in _LOOPBACK:
-        _leave_out_proxies()
     client = Client(connection.server, connection.token.reveal(), retry_for=seconds, verify=connection.ca)
     try:
         yield client
     finally:
         client.close()
-
-
-def _leave_out_proxies() -> None:
-    """Reach loopback without the proxies that the environment names, here and in child processes."""
-    for name in ("no_proxy", "NO_PROXY"):
-        known = os.environ.get(name, "")
-        if known != "*" and _LOOPBACK[0] not in known:
-            os.environ[name] = ",".join(filter(None, [known, *_LOOPBACK]))
