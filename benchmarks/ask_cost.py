@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from gridtune_common.space import SearchSpace
 from gridtune_steering import optimizers
+from gridtune_steering.optimizers.port import Problem
 from service_bench import document, loss_of
 
 FINITE = {name: {"type": "int", "low": 1, "high": 10} for name in "abcdef"}
@@ -41,7 +42,7 @@ def cost(name: str, n: int, suggestions: int) -> float:
     """Seconds for one suggestion after *n* observations, the median of some."""
     is_finite = optimizers.load(name).finite_spaces_only
     space = SearchSpace.parse(FINITE if is_finite else document()["space"])
-    optimizer = optimizers.create(name, space, n_objectives=1, options={}, seed=1)
+    optimizer = optimizers.create(name, Problem(space=space, seed=1), {})
     rng = random.Random(n)
     for number in range(n):
         point = space.sample(rng)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gridtune_common.protocol import Parameters
-from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, StopRule, Suggest, Tick, Told
-from gridtune_steering.optimizers.port import Option
+from gridtune_steering.optimizers.constraints import Constraints
+from gridtune_steering.optimizers.port import Optimizer, Problem
+from optimizer_rows import QUICK, every_optimizer
 from service_bench import document, loss_of
 
 FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": [1, 2, 3, 4], "kind": ["adam", "sgd"]}
@@ -23,10 +24,20 @@ FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": 
 
 def campaign_of(task: Task, seed: int = 7) -> Campaign:
     """A fresh campaign."""
-    optimizer = optimizers.create(
-        task.algorithm.name, task.space, n_objectives=1, options=task.algorithm.options, seed=seed
+    problem = Problem(space=task.space, budget=task.stop.points, seed=seed)
+    options = QUICK.get(task.algorithm.name, task.algorithm.options)
+    return campaign_with(optimizers.create(task.algorithm.name, problem, options), task, seed)
+
+
+def campaign_with(optimizer: Optimizer, task: Task, seed: int = 7) -> Campaign:
+    """A fresh campaign on this optimizer."""
+    return Campaign(
+        objectives=task.objectives,
+        stop=task.stop,
+        problem=Problem(space=task.space, constraints=Constraints(task.constraints), seed=seed),
+        optimizer=optimizer,
+        initial_points=task.initial_points,
     )
-    return Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=seed, optimizer=optimizer)
 
 
 def task_with(**stop: object) -> Task:
@@ -130,17 +141,12 @@ def test_the_last_point_ends_the_task() -> None:
     assert campaign.handle(Told(0, {"loss": 1.0})) == [Finish(StopRule.POINTS, "all 1 points have ended")]
 
 
-class Recorder:
-    """An optimizer that remembers how it was called."""
+class Recorder(Optimizer):
+    """An optimizer that notes what it is told."""
 
-    options: ClassVar[Mapping[str, Option]] = {}
-    several_objectives: ClassVar[bool] = False
-    finite_spaces_only: ClassVar[bool] = False
-    libraries: ClassVar[Sequence[str]] = ()
-
-    def __init__(self, space: SearchSpace, options: dict[str, Any]) -> None:
-        self._space = space
-        self.calls: list[tuple[Any, ...]] = []
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        self._space = problem.space
+        self.calls: list[Any] = []
 
     def suggest(self, number: int, seed: int) -> Parameters:
         """Any point."""
@@ -158,11 +164,11 @@ class Recorder:
 def test_a_rebuilt_optimizer_sees_the_calls_of_the_first() -> None:
     """Points and results in the order in which they came, for libraries to which that makes a difference."""
     task = task_with(points=30)
-    first, second = Recorder(task.space, {}), Recorder(task.space, {})
-    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=first)
+    first, second = Recorder(Problem(space=task.space), {}), Recorder(Problem(space=task.space), {})
+    campaign = campaign_with(first, task)
     points, results = drive(campaign, steps=12, seed=3)
 
-    rebuilt = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=second)
+    rebuilt = campaign_with(second, task)
     rebuilt.restore(points, results)
 
     assert second.calls == first.calls
@@ -179,8 +185,8 @@ class Astray(Recorder):
 def test_a_point_outside_of_the_space_is_the_optimizers_mistake() -> None:
     """Nothing leaves that is not of the declared type and inside the declared bounds."""
     task = task_with(points=3)
-    astray = Astray(task.space, {})
-    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=astray)
+    astray = Astray(Problem(space=task.space), {})
+    campaign = campaign_with(astray, task)
 
     with pytest.raises(ValueError, match="outside of the space: layers"):
         campaign.handle(Credit(1))
@@ -203,12 +209,12 @@ def drive(campaign: Campaign, *, steps: int, seed: int) -> tuple[list[Suggest], 
     return points, results
 
 
-@pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
+@every_optimizer
 @pytest.mark.parametrize("cut", [1, 7, 25])
-def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(algorithm: str, cut: int) -> None:
+def test_a_rebuilt_campaign_goes_on_as_the_first_would_have(name: str, cut: int) -> None:
     """History alone decides what comes next, with results out of order and points still open."""
-    more: dict[str, Any] = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
-    task = parse_task(document(points=40, algorithm=algorithm, **more))
+    more: dict[str, Any] = {"space": FINITE} if optimizers.load(name).finite_spaces_only else {}
+    task = parse_task(document(points=40, algorithm=name, **more))
     first, second = campaign_of(task), campaign_of(task)
 
     second.restore(*drive(first, steps=cut, seed=cut))
@@ -221,15 +227,8 @@ def test_the_users_own_points_come_first_and_are_learnt_from() -> None:
     first: dict[str, Any] = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 1, "kind": "adam", "batch": 16}
     second = {**first, "x": 2.0}
     task = parse_task({**document(points=30), "initial_points": [first, second]})
-    recorder = Recorder(task.space, {})
-    campaign = Campaign(
-        objectives=task.objectives,
-        stop=task.stop,
-        space=task.space,
-        seed=7,
-        optimizer=recorder,
-        initial_points=task.initial_points,
-    )
+    recorder = Recorder(Problem(space=task.space), {})
+    campaign = campaign_with(recorder, task)
 
     suggestions = [action for action in campaign.handle(Credit(3)) if isinstance(action, Suggest)]
     campaign.handle(Told(1, {"loss": 0.5}))

@@ -11,16 +11,18 @@ from gridtune_steering import optimizers
 from gridtune_steering.optimizers.uniform import UniformRandom
 from gridtune_steering.services import hosting, tasks
 from gridtune_steering.services.hosting import OwnershipLost
+from optimizer_rows import QUICK, every_optimizer
 from service_bench import OPERATOR, Bench
 
-every_optimizer = pytest.mark.parametrize("algorithm", list(optimizers.OPTIMIZERS))
 FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": [1, 2, 3, 4], "kind": ["adam", "sgd"]}
 
 
 def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None) -> list[Parameters]:
     """Run a task with one worker; returns its points."""
     more: dict[str, Any] = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
-    task = bench.submit(points=30, algorithm=algorithm, **more)
+    task = bench.submit(
+        points=30, algorithm={"name": algorithm, "seed": 7, "options": QUICK.get(algorithm, {})}, **more
+    )
     found = []
     for number in range(30):
         if rebuild_every is not None and number % rebuild_every == 0:
@@ -33,15 +35,15 @@ def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None)
 
 
 @every_optimizer
-def test_the_same_seed_gives_the_same_points(bench: Bench, algorithm: str) -> None:
+def test_the_same_seed_gives_the_same_points(bench: Bench, name: str) -> None:
     """One worker, the same seed: the same search, point by point."""
-    assert run_alone(bench, algorithm) == run_alone(bench, algorithm)
+    assert run_alone(bench, name) == run_alone(bench, name)
 
 
 @every_optimizer
-def test_hosts_that_die_in_between_change_nothing(bench: Bench, algorithm: str) -> None:
+def test_hosts_that_die_in_between_change_nothing(bench: Bench, name: str) -> None:
     """A campaign that is rebuilt from history every few points finds the points of one that never died."""
-    assert run_alone(bench, algorithm) == run_alone(bench, algorithm, rebuild_every=4)
+    assert run_alone(bench, name) == run_alone(bench, name, rebuild_every=4)
 
 
 def test_a_host_that_lost_a_task_writes_nothing(bench: Bench) -> None:

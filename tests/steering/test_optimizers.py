@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import Any
 
+import cloudpickle
+import numpy
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
@@ -15,11 +21,12 @@ from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.campaign import Action, Campaign, Credit, Finish, StopRule, Suggest, Told
-from gridtune_steering.optimizers.port import Optimizer
+from gridtune_steering.optimizers.constraints import Constraints
+from gridtune_steering.optimizers.port import Optimizer, Problem
+from optimizer_rows import QUICK, every_optimizer
 from service_bench import document, loss_of
 from strategies import spaces
 
-every_optimizer = pytest.mark.parametrize("name", list(optimizers.OPTIMIZERS))
 SPACE = SearchSpace.parse(document()["space"])
 FINITE = SearchSpace.parse(
     {
@@ -30,12 +37,12 @@ FINITE = SearchSpace.parse(
         "batch": {"type": "ordinal", "choices": [16, 32, 64]},
     }
 )
+CONSTRAINTS = ["layers * batch <= 128", "drop < 0.4", "momentum >= 0.6"]
 
 
-def make(name: str, space: SearchSpace | None = None) -> Optimizer:
-    """A fresh optimizer with default options, for a space that it can search."""
-    space = space or space_for(name)
-    return optimizers.create(name, space, n_objectives=1, options={}, seed=7)
+def make(name: str, space: SearchSpace | None = None, **more: Any) -> Optimizer:
+    """A fresh optimizer that thinks quickly, for a space that it can search."""
+    return optimizers.create(name, Problem(space=space or space_for(name), seed=7, **more), QUICK.get(name, {}))
 
 
 def space_for(name: str) -> SearchSpace:
@@ -48,10 +55,10 @@ def loss(point: Parameters) -> float:
     return loss_of({"x": 0.0, **point})
 
 
-def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
+def drive(optimizer: Optimizer, n: int) -> list[Parameters]:
     """Suggest, pend and observe *n* points one after the other."""
     points = []
-    for number in range(start, start + n):
+    for number in range(n):
         point = optimizer.suggest(number, 1000 + number)
         optimizer.pend(number, point)
         optimizer.observe(number, [loss(point)])
@@ -59,97 +66,178 @@ def drive(optimizer: Optimizer, n: int, start: int = 0) -> list[Parameters]:
     return points
 
 
-@every_optimizer
-def test_suggestions_lie_in_the_space(name: str) -> None:
-    """Types, bounds, grids and conditions hold, before and after there is something to learn from."""
-    for point in drive(make(name), 60):
-        assert space_for(name).explain(point) == ""
-
-
-@every_optimizer
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-@given(space=spaces())
-def test_any_space_can_be_searched(name: str, space: SearchSpace) -> None:
-    """There is no space that can be written down and not be searched."""
-    assume(space.is_finite or not optimizers.load(name).finite_spaces_only)
-    optimizer = make(name, space)
-    for number in range(24):
-        point = optimizer.suggest(number, number)
-        assert space.explain(point) == ""
-        optimizer.pend(number, point)
-        if number % 3:
-            optimizer.observe(number, [float(number % 5)])
-
-
-@every_optimizer
-def test_the_same_calls_give_the_same_points(name: str) -> None:
-    """No hidden randomness."""
-    assert drive(make(name), 30) == drive(make(name), 30)
-
-
-@every_optimizer
-def test_suggesting_changes_nothing(name: str) -> None:
-    """A suggestion that nobody took leaves no trace."""
-    quiet, busy = make(name), make(name)
-    drive(quiet, 25)
-    drive(busy, 25)
-
-    for number in range(100, 110):
-        busy.suggest(number, number)
-
-    assert busy.suggest(25, 5) == quiet.suggest(25, 5)
-
-
-@every_optimizer
-def test_failures_and_pending_points_do_no_harm(name: str) -> None:
-    """Points without a result are taken in, whatever their number."""
-    optimizer = make(name)
-    for number in range(40):
-        point = optimizer.suggest(number, number)
-        optimizer.pend(number, point)
-        if number % 2:
-            optimizer.observe(number, None)
-
-    assert space_for(name).explain(optimizer.suggest(40, 0)) == ""
-
-
-@every_optimizer
-def test_sixty_four_pending_points_are_all_different(name: str) -> None:
-    """Workers that ask at the same time get different points, though nothing new is known between them."""
-    campaign, space = campaign_on(name, FINITE)
-    for number in range(40):
-        campaign.handle(Credit(1))
-        campaign.handle(Told(number, {"loss": float(number % 7)}))
-
-    points = [action.parameters for action in campaign.handle(Credit(64)) if isinstance(action, Suggest)]
-
-    assert len({repr(sorted(point.items())) for point in points}) == 64
-    assert all(space.contains(point) for point in points)
-
-
-@every_optimizer
-def test_a_finite_space_is_tried_once_and_then_over(name: str) -> None:
-    """Every point of a small space is made, none twice, and the task ends with that reason."""
-    small = SearchSpace.parse({"a": [1, 2, 3], "b": {"type": "int", "low": 0, "high": 3, "when": {"a": [1, 2]}}})
-    campaign, _ = campaign_on(name, small)
-    points = []
-    actions: list[Action] = []
-    while not actions:
-        [suggestion] = campaign.handle(Credit(1))
-        assert isinstance(suggestion, Suggest)
-        points.append(suggestion.parameters)
-        actions = campaign.handle(Told(suggestion.number, {"loss": 1.0}))
-
-    assert len({repr(sorted(point.items())) for point in points}) == len(points) == small.size == 9
-    assert actions == [Finish(StopRule.SPACE, "all 9 points of the space have been tried")]
-
-
-def campaign_on(name: str, space: SearchSpace) -> tuple[Campaign, SearchSpace]:
+def campaign_on(name: str, space: SearchSpace, constraints: Sequence[str] = ()) -> Campaign:
     """A campaign without a budget."""
     task = parse_task({**document(), "space": space.to_json(), "stop": {"target": -1.0}})
-    optimizer = make(name, task.space)
-    campaign = Campaign(objectives=task.objectives, stop=task.stop, space=task.space, seed=7, optimizer=optimizer)
-    return campaign, task.space
+    problem = Problem(space=task.space, constraints=Constraints(constraints), seed=7)
+    optimizer = optimizers.create(name, problem, QUICK.get(name, {}))
+    return Campaign(objectives=task.objectives, stop=task.stop, problem=problem, optimizer=optimizer)
+
+
+def credit(campaign: Campaign, workers: int) -> list[Suggest]:
+    """The points that so many workers get."""
+    return [action for action in campaign.handle(Credit(workers)) if isinstance(action, Suggest)]
+
+
+def different(points: Iterable[Suggest]) -> int:
+    """How many different points there are."""
+    return len({repr(sorted(point.parameters.items())) for point in points})
+
+
+@every_optimizer
+class TestEveryOptimizer:
+    """What a campaign may expect of any optimizer."""
+
+    def test_suggestions_lie_in_the_space(self, name: str) -> None:
+        """Types, bounds, grids and conditions hold, before and after there is something to learn from."""
+        for point in drive(make(name), 60):
+            assert space_for(name).explain(point) == ""
+            assert json.loads(json.dumps(point, allow_nan=False)) == point
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+    @given(space=spaces())
+    def test_any_space_can_be_searched(self, name: str, space: SearchSpace) -> None:
+        """There is no space that can be written down and not be searched."""
+        assume(space.is_finite or not optimizers.load(name).finite_spaces_only)
+        optimizer = make(name, space)
+        for number in range(24):
+            point = optimizer.suggest(number, number)
+            assert space.explain(point) == ""
+            optimizer.pend(number, point)
+            if number % 3:
+                optimizer.observe(number, [float(number % 5)])
+
+    def test_the_same_calls_give_the_same_points(self, name: str) -> None:
+        """No hidden randomness, and none that others can disturb."""
+        first = drive(make(name), 30)
+        random.seed(1)
+        numpy.random.seed(1)
+
+        assert drive(make(name), 30) == first
+
+    def test_global_generators_are_left_alone(self, name: str) -> None:
+        """Two tasks in one process do not disturb each other."""
+        random.seed(1)
+        numpy.random.seed(1)
+        drive(make(name), 14)
+
+        drawn = random.random(), numpy.random.random()
+
+        random.seed(1)
+        numpy.random.seed(1)
+        assert drawn == (random.random(), numpy.random.random())
+
+    def test_suggestions_leave_no_trace_unless_it_says_so(self, name: str) -> None:
+        """A suggestion that nobody took changes nothing, or a rebuild must ask again."""
+        if optimizers.load(name).asking_matters:
+            return
+        quiet, busy = make(name), make(name)
+        drive(quiet, 25)
+        drive(busy, 25)
+
+        for seed in range(10):
+            busy.suggest(25, 100 + seed)
+
+        assert busy.suggest(25, 5) == quiet.suggest(25, 5)
+
+    def test_failures_and_pending_points_do_no_harm(self, name: str) -> None:
+        """Points without a result are taken in, whatever their number."""
+        optimizer = make(name)
+        for number in range(40):
+            point = optimizer.suggest(number, number)
+            optimizer.pend(number, point)
+            if number % 2:
+                optimizer.observe(number, None)
+
+        assert space_for(name).explain(optimizer.suggest(40, 0)) == ""
+
+    def test_absurd_losses_do_no_harm(self, name: str) -> None:
+        """A diverged training that reports an enormous loss does not end the search."""
+        optimizer = make(name)
+        for number in range(30):
+            point = optimizer.suggest(number, number)
+            optimizer.pend(number, point)
+            optimizer.observe(number, [1e300 if number % 4 == 0 else -1e300 if number == 17 else loss(point)])
+
+        assert space_for(name).explain(optimizer.suggest(30, 0)) == ""
+
+    def test_points_of_others_are_learnt_from(self, name: str) -> None:
+        """Points that it did not propose, and results from elsewhere, are taken in."""
+        space, rng = space_for(name), random.Random(3)
+        optimizer = make(name)
+        for number in [-1, -2, -3, *range(20)]:
+            if number >= 0 and number % 2:
+                optimizer.suggest(number, number)
+            point = space.sample(rng)
+            optimizer.pend(number, point)
+            optimizer.observe(number, [loss(point)])
+
+        assert space.explain(optimizer.suggest(20, 0)) == ""
+
+    def test_sixty_four_pending_points_are_all_different(self, name: str) -> None:
+        """Workers that ask at the same time get different points, though nothing new is known between them."""
+        campaign = campaign_on(name, FINITE)
+        known = []
+        for number in range(40):
+            known += credit(campaign, 1)
+            campaign.handle(Told(number, {"loss": float(number % 7)}))
+
+        points = credit(campaign, 64)
+
+        assert len(points) == 64
+        assert different([*known, *points]) == 104
+        assert all(FINITE.contains(point.parameters) for point in points)
+
+    def test_constraints_hold_for_every_point(self, name: str) -> None:
+        """Alone and among many workers, no point breaks a constraint, and there is still one for everybody."""
+        campaign = campaign_on(name, FINITE, CONSTRAINTS)
+        points = []
+        for number in range(30):
+            points += credit(campaign, 1)
+            campaign.handle(Told(number, {"loss": loss(points[-1].parameters)}))
+        points += credit(campaign, 16)
+
+        assert len(points) == different(points) == 46
+        for point in points:
+            assert Constraints(CONSTRAINTS).broken_by(point.parameters) == ""
+
+    def test_a_finite_space_is_tried_once_and_then_over(self, name: str) -> None:
+        """Every point of a small space is made, none twice, and the task ends with that reason."""
+        small = SearchSpace.parse({"a": [1, 2, 3], "b": {"type": "int", "low": 0, "high": 3, "when": {"a": [1, 2]}}})
+        campaign = campaign_on(name, small)
+        points = []
+        actions: list[Action] = []
+        while not actions:
+            [suggestion] = credit(campaign, 1)
+            points.append(suggestion)
+            actions = campaign.handle(Told(suggestion.number, {"loss": 1.0}))
+
+        assert different(points) == len(points) == small.size == 9
+        assert actions == [Finish(StopRule.SPACE, "all 9 points of the space have been tried")]
+
+    def test_a_constrained_finite_space_comes_to_its_end_too(self, name: str) -> None:
+        """When no further point fulfils the constraints, the task ends and says so."""
+        small = SearchSpace.parse({"a": [1, 2, 3], "b": {"type": "int", "low": 0, "high": 3}})
+        campaign = campaign_on(name, small, ["a + b == 4"])
+        for number in range(3):
+            [suggestion] = credit(campaign, 1)
+            campaign.handle(Told(suggestion.number, {"loss": float(number)}))
+
+        *_, end = campaign.handle(Credit(1))
+
+        reason = "no further point of the space fulfils the constraints: 3 have been tried"
+        assert end == Finish(StopRule.SPACE, reason)
+
+    def test_a_snapshot_goes_on_as_the_original_would(self, name: str) -> None:
+        """Where rebuilding means asking again, the state can be kept instead."""
+        if not optimizers.load(name).asking_matters:
+            return
+        original = make(name)
+        drive(original, 25)
+
+        copy = cloudpickle.loads(cloudpickle.dumps(original))
+
+        assert copy.suggest(25, 5) == original.suggest(25, 5)
 
 
 def test_grid_walks_through_the_whole_space_in_order() -> None:
@@ -194,7 +282,7 @@ def test_sobol_fills_the_space_more_evenly_than_chance() -> None:
 def test_sobol_differs_by_the_tasks_seed() -> None:
     """Scrambled, and repeatable."""
     one, same, other = (
-        optimizers.create("sobol", SPACE, n_objectives=1, options={}, seed=seed).suggest(100, 0) for seed in (1, 1, 2)
+        optimizers.create("sobol", Problem(space=SPACE, seed=seed), {}).suggest(100, 0) for seed in (1, 1, 2)
     )
 
     assert one == same != other
@@ -204,13 +292,13 @@ def test_sobol_differs_by_the_tasks_seed() -> None:
 def test_only_unknown_options_are_refused_by_name(name: str) -> None:
     """A mistyped option is an error that lists the known ones."""
     with pytest.raises(InvalidDocument, match=r"algorithm\.options\.nonsense: .*has no such option"):
-        optimizers.create(name, space_for(name), n_objectives=1, options={"nonsense": 1}, seed=7)
+        optimizers.create(name, Problem(space=space_for(name)), {"nonsense": 1})
 
 
 def test_options_have_ranges() -> None:
     """An option out of its range is an error that gives the range."""
     with pytest.raises(InvalidDocument, match=r"algorithm\.options\.gamma: 7 is out of range"):
-        optimizers.create("hyperopt/tpe", SPACE, n_objectives=1, options={"gamma": 7}, seed=7)
+        optimizers.create("hyperopt/tpe", Problem(space=SPACE), {"gamma": 7})
 
 
 def test_an_unknown_algorithm_is_refused_with_the_closest_name() -> None:
@@ -222,7 +310,7 @@ def test_an_unknown_algorithm_is_refused_with_the_closest_name() -> None:
 def test_one_objective_optimizers_refuse_more() -> None:
     """TPE cannot be asked for a front."""
     with pytest.raises(InvalidDocument, match="takes one objective"):
-        optimizers.create("hyperopt/tpe", SPACE, n_objectives=2, options={}, seed=7)
+        make("hyperopt/tpe", n_objectives=2)
 
 
 @pytest.mark.parametrize("name", ["hyperopt/tpe", "optuna/tpe"])
@@ -236,7 +324,7 @@ def test_tpe_learns(name: str) -> None:
 
 def test_several_objectives_are_searched_for_their_front() -> None:
     """Of two objectives that pull apart, TPE finds points between that chance seldom finds."""
-    optimizer = optimizers.create("optuna/tpe", SPACE, n_objectives=2, options={}, seed=7)
+    optimizer = make("optuna/tpe", n_objectives=2)
     near = 0
     for number in range(60):
         point = optimizer.suggest(number, number)

@@ -33,6 +33,7 @@ from gridtune_common.space.reading import (
     show,
 )
 from gridtune_common.taskfile.command import placeholders
+from gridtune_common.taskfile.constraints import check_constraints
 
 GOALS: Final = ("minimize", "maximize")
 SCHEDULERS: Final = ("none",)
@@ -314,6 +315,7 @@ class Task(Checked):
     Attributes:
         payload: None if a program that asks for points itself evaluates them.
         constants: JSON values that every point has besides its parameters.
+        constraints: Expressions over parameters that every point must fulfil.
         initial_points: What to try first, in this order, before the algorithm proposes anything.
     """
 
@@ -327,6 +329,7 @@ class Task(Checked):
     resources: Resources = field(default_factory=Resources)
     retry: Retry = field(default_factory=Retry)
     scheduler: Scheduler = field(default_factory=Scheduler)
+    constraints: tuple[str, ...] = ()
     initial_points: tuple[Parameters, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -335,6 +338,7 @@ class Task(Checked):
         return _present(
             name=self.name,
             space=self.space.to_json(),
+            constraints=list(self.constraints) or None,
             constants=copy_json(self.constants),
             objective=objectives[0] if len(objectives) == 1 else objectives,
             algorithm=self.algorithm.to_json(),
@@ -348,6 +352,7 @@ class Task(Checked):
 
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_initial_points("initial_points", self.initial_points, self.space)
+        yield from check_constraints("constraints", self.constraints, self.space.names)
         yield from check_task_name("name", self.name)
         if not self.objectives:
             yield Flaw("objective", "is empty; write what to optimise, such as {metric: loss, goal: minimize}")
@@ -360,6 +365,7 @@ class Task(Checked):
     def _settle(self) -> None:
         self._set("objectives", tuple(self.objectives))
         self._set("constants", copy_json(self.constants))
+        self._set("constraints", tuple(text.strip() for text in self.constraints))
         self._set("initial_points", tuple(dict(point) for point in self.initial_points))
 
 

@@ -1,8 +1,9 @@
 """Reads a task from a document, and finds everything that is wrong with it.
 
 A key with the value null counts as left out. ``algorithm: random`` and ``scheduler: none`` are short for
-objects with that name alone; a ``command`` may be a list of arguments, which the program will see as they
-are; numbers in the ``environment`` become text. A space in the format of another program is converted first.
+objects with that name alone; one constraint needs no list; a ``command`` may be a list of arguments, which
+the program will see as they are; numbers in the ``environment`` become text. A space in the format of another
+program is converted first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gridtune_common.errors import InvalidDocument
 from gridtune_common.space import SearchSpace
 from gridtune_common.space.reading import Flaws, is_number, join, read_mapping, show
 from gridtune_common.taskfile.command import as_text, join_arguments
+from gridtune_common.taskfile.constraints import check_constraints
 from gridtune_common.taskfile.model import (
     SCHEDULERS,
     Algorithm,
@@ -42,6 +44,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "name",
         "dialect",
         "space",
+        "constraints",
         "constants",
         "objective",
         "algorithm",
@@ -158,11 +161,15 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
     if ours is not None:
         _check_names(fields, flaws)
     initial_points = fields.get("initial_points", ())
+    constraints = fields.get("constraints", ())
+    constraints = [constraints] if isinstance(constraints, str) else constraints
     if isinstance(sections["space"], SearchSpace):
         flaws.adopt("", check_initial_points("initial_points", initial_points, sections["space"]))
+        flaws.adopt("", check_constraints("constraints", constraints, sections["space"].names))
     if len(flaws):
         return None
-    return flaws.build("", Task, name=name, constants=constants, initial_points=initial_points, **sections)
+    extras = {"constants": constants, "constraints": constraints, "initial_points": initial_points}
+    return flaws.build("", Task, name=name, **extras, **sections)
 
 
 def _in_our_form(document: Any, flaws: Flaws) -> Optional[Any]:

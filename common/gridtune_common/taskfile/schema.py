@@ -34,6 +34,10 @@ def task_schema() -> dict[str, Any]:
                 "enum": list(DIALECTS),
             },
             "space": _space(),
+            "constraints": {
+                "description": "Expressions over parameters that every point must fulfil: width * layers <= 4096.",
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            },
             "constants": {
                 "description": "JSON values that every point has besides its parameters.",
                 "type": "object",

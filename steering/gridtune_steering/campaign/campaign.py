@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from gridtune_common.protocol import Parameters
-from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Objective, StopRules
-from gridtune_steering.campaign.events import Action, Credit, Event, Failed, Finish, StopRule, Suggest, Tick, Told
+from gridtune_steering.campaign.events import (
+    Action,
+    Credit,
+    Event,
+    Failed,
+    Finish,
+    Known,
+    Note,
+    Origin,
+    Result,
+    StopRule,
+    Suggest,
+    Tick,
+    Told,
+    Wish,
+)
 from gridtune_steering.campaign.novelty import Novelty
-from gridtune_steering.optimizers.port import Optimizer
+from gridtune_steering.optimizers.port import Optimizer, Problem
 
 
 class Campaign:
@@ -25,9 +40,8 @@ class Campaign:
     Args:
         objectives: What to optimise; the first one decides target, patience and best.
         stop: The task's stop rules.
-        space: Every suggestion is checked against it.
-        seed: The task's seed.
-        optimizer: Fresh; the campaign owns it from now on.
+        problem: Every suggestion is checked against its space and constraints.
+        optimizer: Fresh, for the same problem; the campaign owns it from now on.
         initial_points: The first points, before the optimizer proposes any; it learns from them all the same.
     """
 
@@ -36,18 +50,19 @@ class Campaign:
         *,
         objectives: tuple[Objective, ...],
         stop: StopRules,
-        space: SearchSpace,
-        seed: int,
+        problem: Problem,
         optimizer: Optimizer,
         initial_points: Sequence[Parameters] = (),
     ) -> None:
         self._objectives = objectives
         self._stop = stop
-        self._space = space
-        self._novelty = Novelty(space)
-        self._seed = seed
+        self._space = problem.space
+        self._novelty = Novelty(problem.space, problem.constraints)
+        self._seed = problem.seed
         self._optimizer = optimizer
         self._initial_points = initial_points
+        self._wishes: deque[Wish] = deque()
+        self._rationale = ""
         self._open: set[int] = set()
         self._next_number = 0
         self._n_observed = 0
@@ -65,7 +80,7 @@ class Campaign:
         """How many results were learnt."""
         return self._n_observed
 
-    def restore(self, points: Iterable[Suggest], results: Iterable[Told | Failed]) -> None:
+    def restore(self, points: Iterable[Suggest], results: Iterable[Result]) -> None:
         """Take up a history: all points by number, and the results in the order in which they were learnt.
 
         Both are replayed as they came, so that the optimizer sees the calls that the first one saw, and proposes
@@ -75,13 +90,20 @@ class Campaign:
         for point in points:
             for result in islice(remaining, point.informed_by - self._n_observed):
                 self._learn(result)
+            if self._optimizer.asking_matters and point.origin is Origin.ALGORITHM:
+                self._propose_new()
             self._pend(point.number, point.parameters)
         for result in remaining:
             self._learn(result)
+        if self._next_number:
+            self._rationale = self._optimizer.rationale
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what is to be done about it."""
-        if isinstance(event, (Told, Failed)):
+        if isinstance(event, Wish):
+            self._wishes.append(event)
+            return []
+        if isinstance(event, (Told, Failed, Known)):
             self._learn(event)
             return self._once(self._verdict())
         if isinstance(event, Tick):
@@ -93,19 +115,27 @@ class Campaign:
             return []
         actions: list[Action] = []
         for _ in range(self._affordable(credit.workers)):
-            if self._novelty.is_exhausted:
-                break
-            number = self._next_number
-            parameters = self._next_point()
-            self._pend(number, parameters)
-            actions.append(Suggest(number, parameters, self._n_observed))
+            suggestion = self._next_point()
+            if suggestion is None:
+                return actions + self._once(self._verdict())
+            actions += self._reasons()
+            self._pend(suggestion.number, suggestion.parameters)
+            actions.append(suggestion)
         return actions
 
-    def _next_point(self) -> Parameters:
-        number = self._next_number
+    def _next_point(self) -> Suggest | None:
+        """The next point, whoever proposes it; None if there is none left in the space."""
+        number, known = self._next_number, self._n_observed
         if number < len(self._initial_points):
-            return self._initial_points[number]
-        return self._novelty.find(self._propose, random.Random(self._seed_of(number)))  # noqa: S311 - no secret
+            return Suggest(number, self._initial_points[number], known, Origin.INITIAL)
+        if self._wishes:
+            wish = self._wishes.popleft()
+            return Suggest(number, wish.parameters, known, Origin.USER, wish.name)
+        parameters = self._propose_new()
+        return None if parameters is None else Suggest(number, parameters, known)
+
+    def _propose_new(self) -> Parameters | None:
+        return self._novelty.find(self._propose, random.Random(self._seed_of(self._next_number)))  # noqa: S311 - no secret
 
     def _propose(self, attempt: int) -> Parameters:
         """What the optimizer wants as the next point; other attempts have other seeds."""
@@ -113,6 +143,13 @@ class Campaign:
         if complaint := self._space.explain(parameters):
             raise ValueError(f"it proposed a point outside of the space: {complaint}")
         return parameters
+
+    def _reasons(self) -> list[Action]:
+        """What the optimizer has to say of its choices, if it has changed."""
+        if self._rationale == self._optimizer.rationale:
+            return []
+        self._rationale = self._optimizer.rationale
+        return [Note(self._rationale)]
 
     def _affordable(self, wanted: int) -> int:
         return wanted if self._stop.points is None else min(wanted, self._stop.points - self._next_number)
@@ -125,21 +162,37 @@ class Campaign:
         self._open.add(number)
         self._next_number += 1
 
-    def _learn(self, result: Told | Failed) -> None:
-        self._open.remove(result.number)
+    def _learn(self, result: Result) -> None:
         self._n_observed += 1
+        if isinstance(result, Known):
+            self._optimizer.pend(result.number, result.parameters)
+            self._novelty.add(result.parameters)
+            self._optimizer.observe(result.number, self._losses(self._values(result)))
+            return
+        self._open.remove(result.number)
         if isinstance(result, Failed):
             self._optimizer.observe(result.number, None)
             self._n_since_best += 1
             return
-        values = [_finite(result, objective.metric) for objective in self._objectives]
-        signs = [1.0 if objective.goal == "minimize" else -1.0 for objective in self._objectives]
-        self._optimizer.observe(result.number, [sign * value for sign, value in zip(signs, values, strict=True)])
+        values = self._values(result)
+        self._optimizer.observe(result.number, self._losses(values))
         if self._best is None or self._objectives[0].better(values[0], self._best):
             self._best = values[0]
             self._n_since_best = 0
         else:
             self._n_since_best += 1
+
+    def _values(self, result: Told | Known) -> list[float]:
+        values = [result.metrics.get(objective.metric) for objective in self._objectives]
+        for objective, value in zip(self._objectives, values, strict=True):
+            if value is None:
+                raise ValueError(f"point {result.number} was told without {objective.metric}")
+        return [value for value in values if value is not None]
+
+    def _losses(self, values: Sequence[float]) -> list[float]:
+        """The objectives' values, turned so that smaller is better."""
+        pairs = zip(self._objectives, values, strict=True)
+        return [value if objective.goal == "minimize" else -value for objective, value in pairs]
 
     def _verdict(self) -> Finish | None:
         objective, stop = self._objectives[0], self._stop
@@ -150,7 +203,7 @@ class Campaign:
         if stop.points is not None and self._next_number >= stop.points and not self._open:
             return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
         if self._novelty.is_exhausted and not self._open:
-            return Finish(StopRule.SPACE, f"all {self._space.size} points of the space have been tried")
+            return Finish(StopRule.SPACE, self._novelty.exhaustion)
         return None
 
     def _out_of_time(self, elapsed: float) -> Finish | None:
@@ -169,10 +222,3 @@ class Campaign:
         """32 bits for one point, so that a point's randomness does not depend on which host makes it, or when."""
         digest = hashlib.blake2b(f"{self._seed}/{number}/{attempt}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big")
-
-
-def _finite(result: Told, metric: str) -> float:
-    value = result.metrics.get(metric)
-    if value is None:
-        raise ValueError(f"point {result.number} was told without {metric}")
-    return value

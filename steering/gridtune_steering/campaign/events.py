@@ -25,6 +25,26 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A result from elsewhere, for the optimizer to learn from; it counts for no stop rule.
+
+    *number* is negative and its own: -1 for the first such result of the task, -2 for the next.
+    """
+
+    number: int
+    parameters: Parameters
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The user wants this point tried, ahead of what the optimizer would propose. *name* tells wishes apart."""
+
+    name: str
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """*workers* wait for a point that does not exist yet; each is worth one new point."""
 
@@ -38,16 +58,42 @@ class Tick:
     elapsed: float
 
 
-Event = Told | Failed | Credit | Tick
+Event = Told | Failed | Known | Wish | Credit | Tick
+Result = Told | Failed | Known
+
+
+class Origin(Enum):
+    """Who proposed a point."""
+
+    INITIAL = "initial"  #: The task file, as one of its initial points.
+    USER = "user"  #: The user, while the task ran.
+    ALGORITHM = "algorithm"  #: The optimizer.
 
 
 @dataclass(frozen=True, slots=True)
 class Suggest:
-    """Make this point; *informed_by* is how many results were known when it was proposed."""
+    """Make this point.
+
+    Attributes:
+        number: Its number, from 0.
+        parameters: Its parameters.
+        informed_by: How many results were known when it was proposed.
+        origin: Who proposed it.
+        wish: The wish that it fulfils, if it is the user's.
+    """
 
     number: int
     parameters: Parameters
     informed_by: int
+    origin: Origin = Origin.ALGORITHM
+    wish: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The optimizer chose what to do from now on, and says why."""
+
+    text: str
 
 
 class StopRule(Enum):
@@ -68,4 +114,4 @@ class Finish:
     reason: str
 
 
-Action = Suggest | Finish
+Action = Suggest | Note | Finish

@@ -13,32 +13,45 @@ from importlib.metadata import distributions, version
 from typing import Any, Final
 
 from gridtune_common.errors import Flaw, InvalidDocument, MissingExtra
-from gridtune_common.space import SearchSpace
-from gridtune_steering.optimizers.port import Optimizer, OptimizerClass
+from gridtune_steering.optimizers.port import Optimizer, Problem
 
-#: ``library/algorithm`` -> where its class is.
+#: ``library/algorithm`` -> where its class is; ``library/*`` for a library that lists its own.
 OPTIMIZERS: Final[Mapping[str, str]] = {
+    "auto": "gridtune_steering.optimizers.auto:Auto",
     "random": "gridtune_steering.optimizers.uniform:UniformRandom",
     "sobol": "gridtune_steering.optimizers.sobol:Sobol",
     "grid": "gridtune_steering.optimizers.grid:Grid",
-    "optuna/tpe": "gridtune_steering.optimizers.optuna_tpe:OptunaTpe",
-    "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_tpe:HyperoptTpe",
+    "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptTpe",
+    "hyperopt/anneal": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAnneal",
+    "hyperopt/rand": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptRandom",
+    "hyperopt/atpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAdaptiveTpe",
+    "nevergrad/*": "gridtune_steering.optimizers.nevergrad_registry:Nevergrad",
+    "optuna/tpe": "gridtune_steering.optimizers.optuna_samplers:OptunaTpe",
+    "optuna/cmaes": "gridtune_steering.optimizers.optuna_samplers:OptunaCmaEs",
+    "optuna/gp": "gridtune_steering.optimizers.optuna_samplers:OptunaGp",
+    "optuna/nsga2": "gridtune_steering.optimizers.optuna_samplers:OptunaNsga2",
+    "optuna/nsga3": "gridtune_steering.optimizers.optuna_samplers:OptunaNsga3",
+    "optuna/qmc": "gridtune_steering.optimizers.optuna_samplers:OptunaQmc",
+    "skopt/gp": "gridtune_steering.optimizers.skopt_models:SkoptGp",
+    "skopt/rf": "gridtune_steering.optimizers.skopt_models:SkoptRandomForest",
+    "skopt/et": "gridtune_steering.optimizers.skopt_models:SkoptExtraTrees",
+    "skopt/gbrt": "gridtune_steering.optimizers.skopt_models:SkoptBoostedTrees",
 }
 
 
-def create(name: str, space: SearchSpace, *, n_objectives: int, options: Mapping[str, Any], seed: int) -> Optimizer:
-    """Make the optimizer called *name* for a search space.
+def create(name: str, problem: Problem, options: Mapping[str, Any]) -> Optimizer:
+    """Make the optimizer called *name* for a problem.
 
     Raises:
         InvalidDocument: No such optimizer or option, or it cannot do what the task asks.
         MissingExtra: Its library is not installed.
     """
     kind = load(name)
-    check(kind, name, space, n_objectives=n_objectives, options=options)
-    return kind(space, dict(options), n_objectives=n_objectives, seed=seed)
+    check(kind, name, problem, options)
+    return kind(problem, dict(options))
 
 
-def load(name: str) -> OptimizerClass:
+def load(name: str) -> type[Optimizer]:
     """The class of the optimizer called *name*; its library is not imported before the first instance is made.
 
     Raises:
@@ -46,12 +59,14 @@ def load(name: str) -> OptimizerClass:
         MissingExtra: Its library is not installed.
     """
     check_name(name)
-    module, _, attribute = OPTIMIZERS[name].partition(":")
-    kind: OptimizerClass = getattr(import_module(module), attribute)
-    for library in kind.libraries:
-        if not list(distributions(name=library)):
-            raise MissingExtra(f"{library} (for {name})", name.partition("/")[0])
-    return kind
+    library, _, algorithm = name.partition("/")
+    row = OPTIMIZERS.get(name) or OPTIMIZERS[f"{library}/*"]
+    module, _, attribute = row.partition(":")
+    kind: type[Optimizer] = getattr(import_module(module), attribute)
+    for distribution in kind.libraries:
+        if not list(distributions(name=distribution)):
+            raise MissingExtra(f"{distribution} (for {name})", kind.extra)
+    return kind if name in OPTIMIZERS else kind.named(algorithm)
 
 
 def check_name(name: str) -> None:
@@ -60,15 +75,14 @@ def check_name(name: str) -> None:
     Raises:
         InvalidDocument: There is no such optimizer.
     """
-    if name not in OPTIMIZERS:
+    library, _, algorithm = name.partition("/")
+    if (name not in OPTIMIZERS and not (algorithm and f"{library}/*" in OPTIMIZERS)) or algorithm == "*":
         hint = _did_you_mean(name, OPTIMIZERS)
         message = f"{name!r} is no algorithm here{hint}; there are: {', '.join(sorted(OPTIMIZERS))}"
         raise InvalidDocument([Flaw("algorithm.name", message)])
 
 
-def check(
-    kind: OptimizerClass, name: str, space: SearchSpace, *, n_objectives: int, options: Mapping[str, Any]
-) -> None:
+def check(kind: type[Optimizer], name: str, problem: Problem, options: Mapping[str, Any]) -> None:
     """Refuse options that the optimizer does not have, and spaces and objectives that it cannot handle.
 
     Raises:
@@ -83,10 +97,10 @@ def check(
             flaws.append(Flaw(f"algorithm.options.{key}", message))
         elif (complaint := kind.options[key].complaint(value)) is not None:
             flaws.append(Flaw(f"algorithm.options.{key}", complaint))
-    if n_objectives > 1 and not kind.several_objectives:
-        flaws.append(Flaw("objective", f"{name} takes one objective, this task has {n_objectives}"))
-    if kind.finite_spaces_only and not space.is_finite:
-        endless = [parameter.name for parameter in space if parameter.n_values is None]
+    if problem.n_objectives > 1 and not kind.several_objectives:
+        flaws.append(Flaw("objective", f"{name} takes one objective, this task has {problem.n_objectives}"))
+    if kind.finite_spaces_only and not problem.space.is_finite:
+        endless = [parameter.name for parameter in problem.space if parameter.n_values is None]
         flaws += [
             Flaw(f"space.{each}", f"has endless values, which {name} cannot try all; give it a step")
             for each in endless

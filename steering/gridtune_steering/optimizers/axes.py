@@ -15,10 +15,11 @@ did to the coordinate.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 
-from gridtune_common.protocol import Value
-from gridtune_common.space import Categorical, Float, Int, Ordinal, Parameter
+from gridtune_common.protocol import Parameters, Value
+from gridtune_common.space import Categorical, Float, Int, Ordinal, Parameter, SearchSpace
 
 #: Longer rows are as good as continuous, and some libraries make a table of an index.
 _LONGEST_INDEX = 1000
@@ -117,6 +118,25 @@ def axis_of(parameter: Parameter) -> Axis:
     if is_continuous or parameter.log or parameter.grid_size > _LONGEST_INDEX:
         return Real(parameter)
     return Index(parameter)
+
+
+def blend(space: SearchSpace, one: Parameters, other: Parameters, share: float, rng: random.Random) -> Parameters:
+    """A point on the way from *one* to *other*; what has no order is taken from either, by chance."""
+    values = {**other, **one}
+    for name in one.keys() & other.keys():
+        axis = axis_of(space[name])
+        if isinstance(axis, Choice):
+            values[name] = other[name] if rng.random() < share else one[name]
+        else:
+            values[name] = axis.decode((1 - share) * axis.encode(one[name]) + share * axis.encode(other[name]))
+    active = space.active(values)
+    missing = {name: space[name].sample(rng) for name in active if name not in values}
+    return {name: values.get(name, missing.get(name)) for name in active}
+
+
+def middle(axis: Axis) -> float:
+    """A coordinate in the middle, to stand for a parameter that is not active in a point."""
+    return axis.encode(axis.from_unit(0.5))
 
 
 def _number(value: Value) -> float:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar
 
 from gridtune_common.protocol import Parameters
 from gridtune_common.space import Parameter, SearchSpace
-from gridtune_steering.optimizers.port import Option
+from gridtune_steering.optimizers.port import Optimizer, Problem
 
 
-class Grid:
+class Grid(Optimizer):
     """Walks through the grid; the last parameter changes fastest. Learns nothing."""
 
-    options: ClassVar[Mapping[str, Option]] = {}
     several_objectives: ClassVar[bool] = True
     finite_spaces_only: ClassVar[bool] = True
-    libraries: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, space: SearchSpace, options: dict[str, Any], *, n_objectives: int, seed: int) -> None:
-        self._rest = every_point(space)
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        self._rest = filter(problem.constraints.hold, every_point(problem.space))
         self._seen: list[Parameters] = []
 
     def suggest(self, number: int, seed: int) -> Parameters:
@@ -29,12 +27,6 @@ class Grid:
         if missing > 0:
             self._seen += islice(self._rest, missing)
         return self._seen[number % len(self._seen)]
-
-    def pend(self, number: int, parameters: Parameters) -> None:
-        """Nothing to keep."""
-
-    def observe(self, number: int, losses: Sequence[float] | None) -> None:
-        """Nothing to learn."""
 
 
 def every_point(space: SearchSpace) -> Iterator[Parameters]:

@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gridtune_common.protocol import PointState, TaskState
-from gridtune_common.taskfile import parse_task
+from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import duties, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.campaign import Action, Campaign, Failed, Finish, Suggest, Told
+from gridtune_steering.campaign import Action, Campaign, Failed, Finish, Note, Origin, Suggest, Told
 from gridtune_steering.services import leases
 from gridtune_steering.services.steering import Steering
+from gridtune_steering.services.submission import problem_of
 from gridtune_steering.services.tasks import end, pause
 
 #: The service's own hand in the audit log.
@@ -90,24 +91,17 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         row = _owned(tasks.find(connection, ownership.task), ownership)
         history = points.history(connection, ownership.task)
     spec = parse_task(row.document)
-    optimizer = optimizers.create(
-        spec.algorithm.name,
-        spec.space,
-        n_objectives=len(spec.objectives),
-        options=spec.algorithm.options,
-        seed=row.seed,
-    )
+    problem = problem_of(spec, row.seed)
     campaign = Campaign(
         objectives=spec.objectives,
         stop=dataclasses.replace(spec.stop, points=row.max_points),
-        space=spec.space,
-        seed=row.seed,
-        optimizer=optimizer,
+        problem=problem,
+        optimizer=optimizers.create(spec.algorithm.name, problem, spec.algorithm.options),
         initial_points=spec.initial_points,
     )
     learnt = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
     campaign.restore(
-        [Suggest(point.number, point.parameters, point.informed_by) for point in history],
+        [_suggestion(point, spec) for point in history],
         [_result(point) for point in learnt],
     )
     return campaign
@@ -165,6 +159,9 @@ def write(
                 details={"informed_by": suggestion.informed_by},
             )
         for action in actions:
+            if isinstance(action, Note):
+                task, details = ownership.task, {"note": action.text}
+                events.add(connection, at=now, actor=_ACTOR, kind="algorithm.chosen", task=task, details=details)
             if isinstance(action, Finish):
                 rule = action.rule.value
                 end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now, stopped_by=rule)
@@ -224,6 +221,11 @@ def _owned(row: Record | None, ownership: Ownership) -> Record:
     ):
         raise OwnershipLost(ownership.task)
     return row
+
+
+def _suggestion(point: Record, spec: Task) -> Suggest:
+    origin = Origin.INITIAL if point.number < len(spec.initial_points) else Origin.ALGORITHM
+    return Suggest(point.number, point.parameters, point.informed_by, origin)
 
 
 def _result(point: Record) -> Told | Failed:

@@ -27,6 +27,8 @@ from gridtune_common.taskfile import parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import events, tasks
 from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.optimizers.constraints import Constraints
+from gridtune_steering.optimizers.port import Problem
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Unusable
 from gridtune_steering.services.idempotency import once
@@ -62,16 +64,35 @@ def _checked(message: SubmitTask) -> TaskSpec:
     try:
         spec = parse_task(message.document)
         kind = optimizers.load(spec.algorithm.name)
-        optimizers.check(
-            kind,
-            spec.algorithm.name,
-            spec.space,
-            n_objectives=len(spec.objectives),
-            options=spec.algorithm.options,
-        )
+        problem = problem_of(spec, seed=0)
+        optimizers.check(kind, spec.algorithm.name, problem, spec.algorithm.options)
+        problem.constraints.check(problem.space)
+        _check_initial_points(spec, problem)
     except InvalidDocument as error:
         raise Unusable("the task cannot be used", error.flaws) from error
     return spec
+
+
+def problem_of(spec: TaskSpec, seed: int) -> Problem:
+    """What a task asks of its optimizer.
+
+    Raises:
+        InvalidDocument: A constraint has no meaning.
+    """
+    return Problem(
+        space=spec.space,
+        constraints=Constraints(spec.constraints),
+        n_objectives=len(spec.objectives),
+        budget=spec.stop.points,
+        seed=seed,
+    )
+
+
+def _check_initial_points(spec: TaskSpec, problem: Problem) -> None:
+    broken = [problem.constraints.broken_by(point) for point in spec.initial_points]
+    flaws = [Flaw(f"initial_points[{index}]", f"breaks {text}") for index, text in enumerate(broken) if text]
+    if flaws:
+        raise InvalidDocument(flaws)
 
 
 def _file_values(file: ShippedFile, index: int) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""Hyperopt behind the optimizer port.
+
+Hyperopt's algorithms are functions of the trials and a seed, which makes replay exact: the trials are rebuilt from
+history and the seed belongs to the point's number. Pending and failed points are trials without a loss, which TPE
+counts among the bad ones: so workers that ask at the same time are driven apart. The other algorithms do not know of
+pending points; the campaign sees to it that none is proposed twice.
+
+Hyperopt models every parameter on its own, so a conditional parameter needs no nested space: a trial in which it was
+inactive holds no value for it, and what is suggested for an inactive one is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar
+
+from gridtune_common.protocol import Parameters
+from gridtune_steering.optimizers.axes import Axis, Index, Real, axis_of
+from gridtune_steering.optimizers.global_random import seeded
+from gridtune_steering.optimizers.port import Optimizer, Option, Problem
+
+
+class _Hyperopt(Optimizer):
+    """What all of Hyperopt's algorithms share."""
+
+    libraries: ClassVar[Sequence[str]] = ("hyperopt", "numpy")
+    extra: ClassVar[str] = "hyperopt"
+    algorithm: ClassVar[str]  #: The module of Hyperopt that suggests.
+
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        import hyperopt  # takes a second: web processes read this class's tables and must not pay for it
+
+        self._hyperopt = hyperopt
+        self._space = problem.space
+        self._options = options
+        self._axes = {parameter.name: axis_of(parameter) for parameter in problem.space}
+        distributions = {name: self._distribution(name, axis) for name, axis in self._axes.items()}
+        self._domain = hyperopt.Domain(None, distributions)
+        self._trials: dict[int, dict[str, Any]] = {}
+
+    def suggest(self, number: int, seed: int) -> Parameters:
+        """Hand all trials to the algorithm, and translate what it proposes."""
+        trials = self._hyperopt.trials_from_docs(list(self._trials.values()), validate=False)
+        suggest = import_module(f"hyperopt.{self.algorithm}").suggest
+        [trial] = suggest([number], self._domain, trials, seed, **self._options)
+        everything = {name: axis.decode(float(trial["misc"]["vals"][name][0])) for name, axis in self._axes.items()}
+        active = self._space.active(everything)
+        return {name: value for name, value in everything.items() if name in active}
+
+    def pend(self, number: int, parameters: Parameters) -> None:
+        """Make the point a trial without a loss."""
+        present = {name: [self._axes[name].encode(value)] for name, value in parameters.items()}
+        misc = {
+            "tid": number,
+            "cmd": None,
+            "idxs": {name: [number] if name in present else [] for name in self._axes},
+            "vals": {name: present.get(name, []) for name in self._axes},
+        }
+        self._trials[number] = {
+            "tid": number,
+            "state": self._hyperopt.JOB_STATE_DONE,
+            "spec": None,
+            "result": {"status": self._hyperopt.STATUS_NEW},
+            "misc": misc,
+            "exp_key": None,
+            "owner": None,
+            "version": 0,
+            "book_time": None,
+            "refresh_time": None,
+        }
+
+    def observe(self, number: int, losses: Sequence[float] | None) -> None:
+        """Give the trial its loss; a failed one stays without."""
+        if losses is None:
+            self._trials[number]["result"] = {"status": self._hyperopt.STATUS_FAIL}
+        else:
+            self._trials[number]["result"] = {"status": self._hyperopt.STATUS_OK, "loss": losses[0]}
+
+    def _distribution(self, name: str, axis: Axis) -> Any:
+        hp = self._hyperopt.hp
+        if isinstance(axis, Real):
+            return hp.uniform(name, 0.0, 1.0)
+        if isinstance(axis, Index):
+            # half a place beyond both ends, or the ends would be drawn half as often as the others
+            return hp.quniform(name, -0.5, axis.n - 0.5, 1)
+        return hp.randint(name, axis.n)
+
+
+class HyperoptTpe(_Hyperopt):
+    """Tree-structured Parzen Estimator (Bergstra et al., NIPS 2011).
+
+    Of candidates drawn from the good points' density, it proposes the one with the largest expected improvement. The
+    cost of a suggestion grows linearly with the number of points.
+    """
+
+    algorithm: ClassVar[str] = "tpe"
+    options: ClassVar[Mapping[str, Option]] = {
+        "gamma": Option(kind=float, low=0.01, high=1.0),
+        "n_startup_jobs": Option(kind=int, low=1),
+        "n_EI_candidates": Option(kind=int, low=1, high=10_000),
+        "prior_weight": Option(kind=float, low=0.0),
+    }
+
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        super().__init__(problem, {"verbose": False, **options})
+
+
+class HyperoptAnneal(_Hyperopt):
+    """Annealing: draws near one of the best points, nearer and nearer as points come in."""
+
+    algorithm: ClassVar[str] = "anneal"
+    options: ClassVar[Mapping[str, Option]] = {
+        "avg_best_idx": Option(kind=float, low=1.0, high=1000),
+        "shrink_coef": Option(kind=float, low=0.0, high=1000),
+    }
+
+
+class HyperoptRandom(_Hyperopt):
+    """Hyperopt's random search."""
+
+    algorithm: ClassVar[str] = "rand"
+
+
+class HyperoptAdaptiveTpe(_Hyperopt):
+    """Adaptive TPE: TPE whose settings a model, trained on other problems, chooses anew for each suggestion."""
+
+    algorithm: ClassVar[str] = "atpe"
+    libraries: ClassVar[Sequence[str]] = ("hyperopt", "lightgbm", "scikit-learn", "numpy")
+    extra: ClassVar[str] = "atpe"
+
+    def suggest(self, number: int, seed: int) -> Parameters:
+        """As the others, but it draws from NumPy's and Python's global generators."""
+        with seeded(seed):
+            return super().suggest(number, seed)
