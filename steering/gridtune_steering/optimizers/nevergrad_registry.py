@@ -54,7 +54,8 @@ class Nevergrad(Optimizer):
         self._problem = problem
         self._options = options
         self._axes = {parameter.name: axis_of(parameter) for parameter in problem.space}
-        self._optimizer = self._make(options.get("num_workers", 1))
+        self._workers = options.get("num_workers", 1)
+        self._optimizer = self._make(self._workers)
         self._asked: list[tuple[Any, Parameters]] = []
         self._candidates: dict[int, Any] = {}
         self._has_learnt = False
@@ -75,9 +76,12 @@ class Nevergrad(Optimizer):
 
     def suggest(self, number: int, seed: int) -> Parameters:
         """Ask for a candidate."""
-        with quietly(seed):
-            self._optimizer.parametrization.random_state.seed(seed)
-            candidate = self._optimizer.ask()
+        try:
+            candidate = self._ask(seed)
+        except (ArithmeticError, ValueError, RecursionError):
+            # covariances that degenerate on flat or discrete losses: methods of this kind are meant to be restarted
+            self._optimizer = self._make(self._workers)
+            candidate = self._ask(seed)
         values = {name: axis.decode(float(candidate.value[name])) for name, axis in self._axes.items()}
         point = {name: values[name] for name in self._problem.space.active(values)}
         self._asked.append((candidate, point))
@@ -102,11 +106,17 @@ class Nevergrad(Optimizer):
             except self._nevergrad.errors.TellNotAskedNotSupportedError:
                 pass  # it goes on without what it did not propose
 
+    def _ask(self, seed: int) -> Any:
+        with quietly(seed):
+            self._optimizer.parametrization.random_state.seed(seed)
+            return self._optimizer.ask()
+
     def _count_workers(self) -> None:
         """Start again for as many workers as there are, now that they have shown."""
         self._has_learnt = True
         workers = len(self._candidates)
         if workers > 1 and "num_workers" not in self._options:
+            self._workers = workers
             self._optimizer = self._make(workers)
             points = {number: candidate.value for number, candidate in self._candidates.items()}
             self._candidates = {number: self._spawn(value) for number, value in points.items()}
