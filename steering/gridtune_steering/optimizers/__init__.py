@@ -13,7 +13,7 @@ from importlib.metadata import distributions, version
 from typing import Any, Final
 
 from gridtune_common.errors import Flaw, InvalidDocument, MissingExtra
-from gridtune_common.space import SearchSpace
+from gridtune_common.space import Normal, Parameter, SearchSpace
 from gridtune_steering.optimizers.port import Optimizer, OptimizerClass
 
 #: ``library/algorithm`` -> where its class is.
@@ -86,13 +86,18 @@ def check(
     if n_objectives > 1 and not kind.several_objectives:
         flaws.append(Flaw("objective", f"{name} takes one objective, this task has {n_objectives}"))
     if kind.finite_spaces_only and not space.is_finite:
-        endless = [parameter.name for parameter in space if parameter.n_values is None]
         flaws += [
-            Flaw(f"space.{each}", f"has endless values, which {name} cannot try all; give it a step")
-            for each in endless
+            Flaw(f"space.{each.name}", f"has endless values, which {name} cannot try all; give it {_ends(each)}")
+            for each in space
+            if each.n_values is None
         ]
     if flaws:
         raise InvalidDocument(flaws)
+
+
+def _ends(parameter: Parameter) -> str:
+    """What makes a parameter finite."""
+    return "low, high and step" if isinstance(parameter, Normal) else "a step"
 
 
 def library_versions(name: str) -> dict[str, str]:
