@@ -24,7 +24,7 @@ Number = Union[int, float]
 _NO_PLACES: Final[Mapping[str, str]] = {}
 
 #: Changes to a smaller share of the draws are not worth a note.
-_RARE: Final = 1e-4
+_RARE: Final = 1e-3
 
 
 @dataclass(frozen=True)

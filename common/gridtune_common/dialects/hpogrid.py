@@ -2,7 +2,8 @@
 
 All eleven methods, by what they mean and not by what each library made of them: bounds are the values
 themselves whatever the base, ``uniformint`` includes its upper bound, and ``q`` leads to its multiples. A
-``lognormal`` is the base, e if left out, to the power of a normal number. A parameter may also be a plain value, which is short for ``fixed``.
+``lognormal`` is the base, e if left out, to the power of a normal number. A parameter may also be a plain value,
+which is short for ``fixed``.
 """
 
 from __future__ import annotations
