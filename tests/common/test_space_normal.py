@@ -335,6 +335,10 @@ NATURAL = "(mean and std are those of the natural logarithm of the value)"
             "space.x.step: no multiple of 3 is within the bounds; make it smaller",
         ),
         (
+            LOGNORMAL | {"step": 1, "high": 1e17},
+            "space.x.step: 1 is too small for floats in this range; write 64.0 or more",
+        ),
+        (
             NORMAL | {"step": 1e-17},
             "space.x.step: 1e-17 is too small for floats in this range; write 3.552713678800501e-15 or more",
         ),
@@ -344,6 +348,11 @@ NATURAL = "(mean and std are those of the natural logarithm of the value)"
 def test_each_flaw_has_its_own_message(body: Any, flaw: str) -> None:
     """One thing wrong gives one message, which names the place and the fix."""
     assert flaws_of(**body) == [flaw]
+
+
+def test_a_bound_far_out_is_no_reason_for_a_larger_step() -> None:
+    """Where nobody counts the values, nobody needs to tell the last ones apart."""
+    assert parse_one(type="normal", mean=0, std=1, high=1e17, step=1).n_values is None
 
 
 def test_wide_lognormals_need_bounds() -> None:

@@ -276,7 +276,7 @@ class Normal(Numeric):
             yield Flaw("step", f"{self.step} is not above 0; write a positive step or leave it out")
             return
         first, last = self._ends()
-        finest = 4 * math.ulp(max(abs(number) for number in self._extremes()))
+        finest = 4 * math.ulp(self._largest_on_grid())
         if self.step < finest:
             yield Flaw("step", f"{self.step} is too small for floats in this range; write {finest} or more")
         elif first is not None and last is not None and last < first:
@@ -284,13 +284,12 @@ class Normal(Numeric):
         elif self.quantile(0) == self.quantile(1):
             yield Flaw("step", f"all draws round to {self.quantile(0)} by steps of {self.step}; make it smaller")
 
-    def _extremes(self) -> Iterator[float]:
-        """The bounds and what is drawn at the ends, all before rounding."""
-        yield from (float(bound) for bound in (self.low, self.high) if bound is not None)
-        distribution = self._distribution()
-        for share in self._shares():
-            scaled = distribution.inv_cdf(share)
-            yield math.exp(scaled) if self.log else scaled
+    def _largest_on_grid(self) -> float:
+        """The largest of what is drawn or, if they can be counted, of all values, without sign and before rounding."""
+        shares, distribution = self._shares(), self._distribution()
+        drawn = [math.exp(end) if self.log else end for end in map(distribution.inv_cdf, shares)]
+        bounds = [] if None in self._ends() else [bound for bound in (self.low, self.high) if bound is not None]
+        return max(abs(float(number)) for number in (*drawn, *bounds))
 
     def _settle(self) -> None:
         super()._settle()
