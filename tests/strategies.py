@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import math
 import random
 import string
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gridtune_common.protocol import Parameters, Value
-from gridtune_common.space import Categorical, Condition, Float, Int, Ordinal, Parameter, SearchSpace
+from gridtune_common.space import Categorical, Condition, Float, Int, Normal, Ordinal, Parameter, SearchSpace
 
 _FIRST = string.ascii_letters + "_"
 
@@ -71,12 +72,30 @@ def ints(draw: st.DrawFn, name: str = "x") -> Int:
     return Int(name, low, high, log=log, step=step)
 
 
+@st.composite
+def normals(draw: st.DrawFn, name: str = "x") -> Normal:
+    """Normal and lognormal parameters, with any of bounds and step."""
+    log = draw(st.booleans())
+    mean = draw(st.floats(-100, 100) if log else st.floats(-1e6, 1e6))
+    std = draw(st.floats(0.01, 5) if log else st.floats(0.01, 1e6))
+    lower = draw(st.floats(-8, 3))
+    upper = draw(st.floats(max(lower + 1, -3), 6))
+    low, high = (math.exp(mean + std * z) if log else mean + std * z for z in (lower, upper))
+    has_low, has_high, has_step = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
+    smooth = Normal(name, mean, std, log, low if has_low else None, high if has_high else None)
+    if not has_step:
+        return smooth
+    width = smooth.quantile(0.9) - smooth.quantile(0.1)
+    return replace(smooth, step=float(f"{width * draw(st.floats(0.01, 0.4)):.3g}"))
+
+
 def parameters(name: str = "x") -> st.SearchStrategy[Parameter]:
     """Parameters of every kind, without conditions."""
     return st.one_of(
         continuous_floats(name),
         stepped_floats(name),
         ints(name),
+        normals(name),
         st.builds(Categorical, st.just(name), choice_lists()),
         st.builds(Ordinal, st.just(name), choice_lists()),
     )
@@ -97,7 +116,7 @@ def spaces(draw: st.DrawFn, max_size: int = 6, finite: bool = False) -> SearchSp
     made: list[Parameter] = []
     for name in draw(st.lists(names(), min_size=1, max_size=max_size, unique=True)):
         parameter: Parameter = draw(finite_parameters(name) if finite else parameters(name))
-        parents = [other for other in made if not isinstance(other, Float)]
+        parents = [other for other in made if not isinstance(other, (Float, Normal))]
         is_conditional = draw(st.booleans())
         if parents and is_conditional:
             indexes = st.lists(st.integers(0, len(parents) - 1), min_size=1, max_size=2, unique=True)
@@ -110,7 +129,7 @@ def spaces(draw: st.DrawFn, max_size: int = 6, finite: bool = False) -> SearchSp
 
 @st.composite
 def _conditions(draw: st.DrawFn, parent: Parameter) -> Condition:
-    if isinstance(parent, Float):
+    if isinstance(parent, (Float, Normal)):
         raise TypeError("a float decides nothing")
     places = st.integers(0, min(parent.grid_size, 10) - 1)
     chosen = draw(st.lists(places, min_size=1, max_size=2, unique=True))

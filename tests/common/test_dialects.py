@@ -75,7 +75,14 @@ def one_of(*choices: Any) -> dict[str, Any]:
     return {"type": "categorical", "choices": list(choices)}
 
 
+def normal(mean: float, std: float, **more: Any) -> dict[str, Any]:
+    """A number from a normal distribution in our form."""
+    return {"type": "normal", "mean": mean, "std": std, **more}
+
+
 LOG = {"scale": "log"}
+LOGNORMAL = {"type": "lognormal"}
+LN2 = 0.69314718056
 
 
 # --- what becomes of each parameter -------------------------------------------------------------------------
@@ -96,6 +103,12 @@ LOG = {"scale": "log"}
         ("hpogrid", hpogrid("loguniform", low="1e-5", high=0.1, base=10), real(1e-5, 0.1, **LOG)),
         ("hpogrid", hpogrid("qloguniform", low=1e-4, high=1e-1, q=5e-5), real(1e-4, 1e-1, **LOG, step=5e-5)),
         ("hpogrid", hpogrid("qloguniform", low=16, high=512, q=16, base=2), whole(16, 512, **LOG, step=16)),
+        ("hpogrid", hpogrid("normal", mu=10, sigma="2"), normal(10, 2)),
+        ("hpogrid", hpogrid("qnormal", mu=10, sigma=2.5, q=0.5), normal(10, 2.5, step=0.5)),
+        ("hpogrid", hpogrid("lognormal", mu=-3, sigma=1), normal(-3, 1, **LOGNORMAL)),
+        ("hpogrid", hpogrid("lognormal", mu=-3, sigma=1, base=math.e), normal(-3.0, 1.0, **LOGNORMAL)),
+        ("hpogrid", hpogrid("lognormal", mu=1, sigma=2, base=2), normal(LN2, 2 * LN2, **LOGNORMAL)),
+        ("hpogrid", hpogrid("qlognormal", mu=4, sigma=1, q=1), normal(4, 1, **LOGNORMAL, step=1)),
         ("idds", idds("Choice", choices=[1, 4]), one_of(1, 4)),
         ("idds", idds("TransitionChoice", choices=[1, 4]), {"type": "ordinal", "choices": [1, 4]}),
         ("idds", idds("TransitionChoice", choices=[1, 4], ordered=False), one_of(1, 4)),
@@ -128,6 +141,9 @@ LOG = {"scale": "log"}
         ("raytune", "qrandint(1, 10)", whole(1, 10, step=1)),
         ("raytune", "lograndint(1, 10, base=2)", whole(1, 9, **LOG)),
         ("raytune", "qlograndint(16, 512, 16)", whole(16, 512, **LOG, step=16)),
+        ("raytune", "randn()", normal(0, 1)),
+        ("raytune", "tune.randn(10, sd=2.5)", normal(10, 2.5)),
+        ("raytune", "qrandn(10, 2, 0.5)", normal(10, 2, step=0.5)),
         ("raytune", "choice([16, 32])", one_of(16, 32)),
         ("raytune", "tune.choice(('a)', \"b\", None))", one_of("a)", "b", None)),
         ("raytune", "grid_search([1, 2])", one_of(1, 2)),
@@ -192,6 +208,16 @@ def test_one_value_alone_is_a_constant(dialect: str, body: Any, value: Any) -> N
             hpogrid("quniform", low=0.2, high=1.1, q=0.5),
             "x: goes from 0.5 to 1.0, the multiples of 0.5 in its range",
         ),
+        (
+            "hpogrid",
+            hpogrid("lognormal", mu=0, sigma=1, base=10),
+            "x: mean and std are those of the natural logarithm, whatever the base",
+        ),
+        (
+            "hpogrid",
+            hpogrid("qlognormal", mu=0, sigma=1, q=1),
+            "x: what would round to 0 (24.4% of the draws) becomes 1",
+        ),
         ("hpogrid", 30, "x: 30 is a plain value and becomes a constant"),
         ("hpogrid", hpogrid("uniform", low=1, high=1), "x: can only be 1.0 and becomes a constant"),
         (
@@ -219,9 +245,18 @@ def test_changes_are_noted(dialect: str, body: Any, note: str) -> None:
     assert note in converted(body, dialect).notes
 
 
-def test_what_is_the_same_here_brings_no_note() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        hpogrid("quniform", low=0.5, high=1.5, q=0.5),
+        hpogrid("lognormal", mu=0, sigma=1),
+        hpogrid("qlognormal", mu=4, sigma=1, q=1),
+    ],
+    ids=str,
+)
+def test_what_is_the_same_here_brings_no_note(body: Any) -> None:
     """A note means something."""
-    assert converted(hpogrid("quniform", low=0.5, high=1.5, q=0.5), "hpogrid").notes == []
+    assert converted(body, "hpogrid").notes == []
 
 
 # --- distributions ------------------------------------------------------------------------------------------
@@ -261,6 +296,17 @@ def log_uniform(rng: random.Random, low: float, high: float, base: float = 10) -
         ("hpogrid", hpogrid("uniformint", low=1, high=6), lambda rng: rng.randint(1, 6)),
         ("hpogrid", hpogrid("loguniform", low=1e-5, high=0.1), lambda rng: log_uniform(rng, 1e-5, 0.1, math.e)),
         ("hpogrid", hpogrid("loguniform", low=1e-5, high=0.1, base=2), lambda rng: log_uniform(rng, 1e-5, 0.1, 2)),
+        ("hpogrid", hpogrid("normal", mu=10, sigma=2), lambda rng: rng.gauss(10, 2)),
+        ("hpogrid", hpogrid("qnormal", mu=1, sigma=2, q=0.5), lambda rng: round(rng.gauss(1, 2) / 0.5) * 0.5),
+        ("hpogrid", hpogrid("lognormal", mu=-3, sigma=1), lambda rng: math.exp(rng.gauss(-3, 1))),
+        ("hpogrid", hpogrid("lognormal", mu=-3, sigma=1, base=10), lambda rng: 10 ** rng.gauss(-3, 1)),
+        (
+            "hpogrid",
+            hpogrid("qlognormal", mu=4, sigma=1, q=1, base=2),
+            lambda rng: round(2 ** rng.gauss(4, 1)),
+        ),
+        ("raytune", "randn(10, 2)", lambda rng: rng.gauss(10, 2)),
+        ("raytune", "qrandn(10, 2, 0.5)", lambda rng: round(rng.gauss(10, 2) / 0.5) * 0.5),
         ("idds", idds("Choice", choices=[1, 4]), lambda rng: rng.choice([1, 4])),
         ("idds", idds("Scalar", bounds=[0, 5]), lambda rng: rng.uniform(0, 5)),
         ("idds", idds("Log", bounds=[1e-3, 1]), lambda rng: log_uniform(rng, 1e-3, 1)),
@@ -409,24 +455,25 @@ def test_quantized_values_are_multiples_within_the_bounds(low: int, width: int, 
             "put it in quotes to make it text",
         ),
         (
-            hpogrid("normal", mu=10, sigma=2),
-            "space.x.method: normal has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as {method: uniform, dimension: {low: 4.0, high: 16.0}}",
+            hpogrid("normal", mu=10, sigma=0),
+            "space.x.dimension.sigma: 0 is not above 0; write how far from mean values usually lie",
         ),
         (
-            hpogrid("qnormal", mu=10, sigma=2, q=0.5),
-            "space.x.method: qnormal has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as {method: quniform, dimension: {low: 4.0, high: 16.0, q: 0.5}}",
+            hpogrid("qnormal", mu=10, sigma=2, q=0),
+            "space.x.dimension.q: 0 is not above 0; write a positive step or leave it out",
         ),
         (
-            hpogrid("lognormal", mu=0, sigma=1),
-            "space.x.method: lognormal has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as {method: loguniform, dimension: {low: 0.001, high: 1000.0}}",
+            hpogrid("lognormal", mu="?", sigma=1),
+            'space.x.dimension.mu: "?" is no number; write one without quotes, such as 0.5',
         ),
         (
-            hpogrid("qlognormal", mu="?", sigma=1, base=2, q=1),
-            "space.x.method: qlognormal has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as {method: qloguniform, dimension: {low: …, high: …, q: 1}}",
+            hpogrid("lognormal", mu=0, sigma=1, base=1),
+            "space.x.dimension.base: 1 is not above 1; write one, such as 10",
+        ),
+        (
+            hpogrid("lognormal", mu=1000, sigma=1),
+            "space.x.dimension.mu: 1000 leads to values beyond what floats can hold "
+            "(mean and std are those of the natural logarithm of the value); bring it nearer to 0",
         ),
         (idds("Scalar", init=1), "space.x.bounds: is missing; write the lower and the upper, such as bounds: [0, 5]"),
         (idds("Scalar", bounds=[5, 0]), "space.x.bounds[0]: 5 is above high (0)"),
@@ -489,16 +536,9 @@ def test_quantized_values_are_multiples_within_the_bounds(low: int, width: int, 
             "randint(3, 3)",
             "space.x: no whole number is from 3 to below 3; the upper bound is left out, so write one above 3",
         ),
-        (
-            "randn(10, 2)",
-            "space.x: randn has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as uniform(4.0, 16.0)",
-        ),
-        (
-            "qrandn(10, 2, 0.5)",
-            "space.x: qrandn has no bounds, which every parameter needs; write a float with bounds that "
-            "cover what you expect, such as quniform(4.0, 16.0, 0.5)",
-        ),
+        ("randn(10, -2)", "space.x: -2 is not above 0; write how far from mean values usually lie"),
+        ("randn('a')", 'space.x: mean: "a" is no number; write one without quotes, such as 0.5'),
+        ("qrandn(10, 2)", "space.x: q of qrandn is missing; write qrandn(mean, sd, q)"),
     ],
     ids=str,
 )

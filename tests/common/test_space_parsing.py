@@ -115,7 +115,7 @@ NAMED = "letters, digits and _, no digit first"
         ),
         pytest.param(
             {"x": {"low": 0, "high": 1}},
-            "space.x.type: is missing; write one of float, int, categorical, ordinal",
+            "space.x.type: is missing; write one of float, int, normal, lognormal, categorical, ordinal",
             id="no type",
         ),
         pytest.param(
@@ -128,7 +128,7 @@ NAMED = "letters, digits and _, no digit first"
         ),
         pytest.param(
             {"x": {"type": 3}},
-            "space.x.type: 3 is no type; write one of float, int, categorical, ordinal",
+            "space.x.type: 3 is no type; write one of float, int, normal, lognormal, categorical, ordinal",
             id="type no text",
         ),
         pytest.param({"x": FLOAT | {"hgih": 1}}, "space.x.hgih: unknown key; did you mean high?", id="unknown key"),

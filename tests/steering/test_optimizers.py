@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -14,18 +15,20 @@ import cloudpickle
 import numpy
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from gridtune_common.errors import InvalidDocument
 from gridtune_common.protocol import Parameters
-from gridtune_common.space import SearchSpace
+from gridtune_common.space import Normal, SearchSpace
 from gridtune_common.taskfile import parse_task
 from gridtune_steering import optimizers
 from gridtune_steering.campaign import Action, Campaign, Credit, Finish, StopRule, Suggest, Told
+from gridtune_steering.optimizers.axes import Real, axis_of
 from gridtune_steering.optimizers.constraints import Constraints
 from gridtune_steering.optimizers.port import Optimizer, Problem
 from optimizer_rows import QUICK, every_optimizer
 from service_bench import document, loss_of
-from strategies import spaces
+from strategies import normals, spaces
 
 SPACE = SearchSpace.parse(document()["space"])
 FINITE = SearchSpace.parse(
@@ -268,6 +271,15 @@ def test_grid_refuses_what_it_cannot_walk_through() -> None:
         make("grid", SPACE)
 
 
+def test_grid_walks_through_a_normal_with_ends() -> None:
+    """A distribution is finite with low, high and step, which is what grid says otherwise."""
+    grid = make("grid", SearchSpace((Normal("x", 0, 1, low=-1, high=1, step=0.5),)))
+
+    assert [grid.suggest(number, 0)["x"] for number in range(5)] == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    with pytest.raises(InvalidDocument, match=r"space\.x: .*; give it low, high and step"):
+        make("grid", SearchSpace((Normal("x", 0, 1, low=-1, step=0.5),)))
+
+
 def test_sobol_fills_the_space_more_evenly_than_chance() -> None:
     """Of 64 points, each of 64 slices of each parameter holds exactly one."""
     space = SearchSpace.parse({name: {"type": "float", "low": 0.0, "high": 64.0} for name in ("a", "b", "c")})
@@ -277,6 +289,71 @@ def test_sobol_fills_the_space_more_evenly_than_chance() -> None:
 
     for name in space.names:
         assert sorted(int(point[name]) for point in points) == list(range(64))  # type: ignore[arg-type]  # floats
+
+
+def shape(values: list[float], parameter: Normal) -> float:
+    """The largest distance between the values and the distribution that they should be from (Kolmogorov, Smirnov)."""
+    shares = sorted(parameter.rank(value) for value in values)
+    return max(max(share - i / len(shares), (i + 1) / len(shares) - share) for i, share in enumerate(shares))
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        Normal("x", 5, 2),
+        Normal("x", -3, 1, log=True),
+        Normal("x", 0, 1, low=1, high=3),
+    ],
+    ids=["normal", "lognormal", "truncated"],
+)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("random", {}),
+        ("sobol", {}),
+        ("hyperopt/tpe", {"n_startup_jobs": 300}),
+        ("optuna/tpe", {"n_startup_trials": 300}),
+    ],
+)
+def test_what_is_not_learned_is_drawn_as_declared(name: str, options: dict[str, int], parameter: Normal) -> None:
+    """Before there is something to learn from, values come from the distribution of their parameter."""
+    optimizer = optimizers.create(name, Problem(space=SearchSpace((parameter,)), seed=7), options)
+
+    values = [float(optimizer.suggest(number, 1000 + number)["x"]) for number in range(256)]  # type: ignore[arg-type]
+
+    assert shape(values, parameter) < 1.95 / math.sqrt(256)  # by chance larger once in 1,000
+
+
+@given(parameter=normals(), u=st.floats(0, 1))
+def test_a_coordinate_is_a_share_of_the_distribution(parameter: Normal, u: float) -> None:
+    """The axis of a normal is its distribution, and what rounding puts beyond its ends is at its ends."""
+    axis = axis_of(parameter)
+
+    assert isinstance(axis, Real)
+    assert axis.from_unit(u) == axis.decode(u) == parameter.quantile(u)
+    assert axis.decode(axis.encode(axis.decode(u))) == pytest.approx(axis.decode(u), rel=1e-6, abs=1e-6 * parameter.std)
+    assert [axis.decode(beyond) for beyond in (-1e-9, 1 + 1e-9)] == [parameter.quantile(0), parameter.quantile(1)]
+
+
+@pytest.mark.parametrize("name", ["hyperopt/tpe", "optuna/tpe"])
+def test_tpe_learns_beyond_a_wrong_guess(name: str) -> None:
+    """Where the best lies two standard deviations from the mean, TPE's later half is nearer to it than chance."""
+    space = SearchSpace((Normal("x", 0, 1),))
+
+    tpe, chance = distances(make(name, space), 2.0), distances(make("random", space), 2.0)
+
+    assert median(tpe[30:]) < 0.8 * median(chance[30:])
+
+
+def distances(optimizer: Optimizer, best: float) -> list[float]:
+    """How far from the best value of x each of 60 points is, where that is what the optimizer is told."""
+    found = []
+    for number in range(60):
+        point = optimizer.suggest(number, 1000 + number)
+        optimizer.pend(number, point)
+        found.append(abs(float(point["x"]) - best))  # type: ignore[arg-type]  # a float
+        optimizer.observe(number, [found[-1]])
+    return found
 
 
 def test_sobol_differs_by_the_tasks_seed() -> None:

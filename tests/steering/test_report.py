@@ -64,6 +64,9 @@ def sample(space: dict[str, Any], rng: random.Random) -> dict[str, Value]:
             continue
         if "choices" in spec:
             values[name] = rng.choice(spec["choices"])
+        elif "mean" in spec:
+            drawn = rng.gauss(spec["mean"], spec["std"])
+            values[name] = math.exp(drawn) if spec["type"] == "lognormal" else drawn
         elif spec.get("scale") == "log":
             drawn = math.exp(rng.uniform(math.log(spec["low"]), math.log(spec["high"])))
             values[name] = round(drawn) if spec["type"] == "int" else drawn
@@ -231,6 +234,29 @@ def test_report_can_be_made_of_any_task(it: Export) -> None:
     assert html.startswith("<!DOCTYPE html>")
     if any(point.state in (PointState.DONE, PointState.FAILED) for point in it.points):
         assert "progress" in figures(html)
+
+
+def test_report_shows_unbounded_distributions() -> None:
+    """Normal and lognormal parameters without bounds are on the charts with their values, the latter by logarithm."""
+    space = {
+        "shift": {"type": "normal", "mean": 3.0, "std": 2.0},
+        "rate": {"type": "lognormal", "mean": -3.0, "std": 1.0},
+    }
+    it = export(40, space=space)
+
+    drawn = figures(render(it))
+
+    shift, rate = (drawn[f"slice-{number}"] for number in range(2))
+    assert [chart["layout"]["xaxis"]["type"] for chart in (shift, rate)] == ["linear", "log"]
+    for chart, name in ((shift, "shift"), (rate, "rate")):
+        done = [float(p.parameters[name] or 0) for p in it.points if p.state is PointState.DONE]
+        assert sorted(x for trace in chart["data"] for x in trace["x"]) == pytest.approx(sorted(done), rel=1e-3)
+    low, high = shift["layout"]["xaxis"]["range"]
+    assert low < 3 - 3 * 2
+    assert high > 3 + 3 * 2
+    headers = [note["hovertext"] for note in drawn["parallel"]["layout"]["annotations"] if "hovertext" in note]
+    assert headers[:2] == ["shift", "rate"]
+    assert dict(importance(it.task.document, it.points)).keys() == space.keys()
 
 
 def test_names_and_messages_are_only_ever_text() -> None:
@@ -407,6 +433,29 @@ def test_axis_is_wide_enough_for_points_outside_of_the_space() -> None:
 
     assert number.position(20) == 1.0
     assert choice.choices == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("spec", "seen", "low", "high", "log"),
+    [
+        ({"type": "normal", "mean": 5, "std": 2}, [4.0], -1.18, 11.18, False),
+        ({"type": "normal", "mean": 5, "std": 2}, [-7.5, 4.0], -7.5, 11.18, False),
+        ({"type": "normal", "mean": 5, "std": 2, "low": 5}, [30], 5.0, 30.0, False),
+        ({"type": "lognormal", "mean": 0, "std": 1, "when": {"o": ["a"]}}, [1.0], 0.0455, 21.98, True),
+        ({"type": "normal", "mean": 5}, [1.0, 2.0], 1.0, 2.0, False),
+    ],
+    ids=["usual values", "a value far out", "bounds", "lognormal", "an unreadable one"],
+)
+def test_axis_of_a_distribution_is_as_wide_as_usual_values(
+    spec: dict[str, Any], seen: list[float], low: float, high: float, log: bool
+) -> None:
+    """Without bounds, an axis goes over all but two values in a thousand, and over all that there are."""
+    [axis] = axes({"x": spec}, [{"x": value} for value in seen])
+
+    assert (axis.low, axis.high) == pytest.approx((low, high), rel=0.01)
+    assert axis.log is log
+    assert all(0 <= (axis.position(value) or 0.0) <= 1 for value in seen)
+    assert len(axis.ticks()) > 1
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gridtune_common.cli import text
+from gridtune_common.space.parsing import parse_parameters
+from gridtune_common.space.reading import Flaws
 
 
 def lines(document: Mapping[str, Any]) -> list[str]:
@@ -39,24 +41,28 @@ def size(space: Mapping[str, Any]) -> str:
 
 
 def _n_values(parameter: Mapping[str, Any]) -> int | None:
-    if "choices" in parameter:
-        return len(parameter["choices"])
-    step = parameter.get("step") or (1 if parameter.get("type") == "int" else None)
-    if step is None:
-        return None
-    steps: float = (parameter["high"] - parameter["low"]) / step
-    return math.floor(steps + 1e-9) + 1
+    read = parse_parameters({"_": parameter}, "", Flaws())["_"]
+    return None if read is None else read.n_values
 
 
 def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
     if "choices" in parameter:
         what = ", ".join(map(text.value, parameter["choices"]))
+    elif "mean" in parameter:
+        bounds = [f"{key} {text.value(parameter[key])}" for key in ("low", "high") if key in parameter]
+        logarithm = " of the logarithm" if parameter.get("type") == "lognormal" else ""
+        what = f"mean {text.value(parameter['mean'])}, std {text.value(parameter.get('std'))}{logarithm}"
+        what = ", ".join([what, *bounds, *_step(parameter)])
     else:
         what = f"{text.value(parameter.get('low'))} to {text.value(parameter.get('high'))}"
         what += ", log scale" if parameter.get("scale") == "log" else ""
-        step = parameter.get("step")
-        what += f", step {text.value(step)}" if step not in (None, 1) else ""
+        what = ", ".join([what, *_step(parameter)])
     return text.value(parameter.get("type")), what + _condition(parameter.get("when"))
+
+
+def _step(parameter: Mapping[str, Any]) -> list[str]:
+    step, ordinary = parameter.get("step"), 1 if parameter.get("type") == "int" else None
+    return [] if step in (None, ordinary) else [f"step {text.value(step)}"]
 
 
 def _condition(when: Any) -> str:

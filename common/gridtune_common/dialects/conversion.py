@@ -10,16 +10,21 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import NormalDist
 from typing import Any, Final, Optional, Union
 
 from gridtune_common.errors import Flaw
-from gridtune_common.space.parameters import check_name, same_in_json
+from gridtune_common.space.base import check_name
+from gridtune_common.space.parameters import same_in_json
 from gridtune_common.space.parsing import as_number, parse_parameters
 from gridtune_common.space.reading import Flaws, check_json, check_number, check_scalar, join, read_mapping, show
 
 Number = Union[int, float]
 
 _NO_PLACES: Final[Mapping[str, str]] = {}
+
+#: Changes to a smaller share of the draws are not worth a note.
+_RARE: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -199,16 +204,37 @@ class Conversion:
         read = self.numbers(dict(zip(("[0]", "[1]"), document)), path, ("[0]", "[1]"))
         return None if read is None else (read["[0]"], read["[1]"])
 
-    def refuse_normal(self, path: str, what: str, example: str) -> None:
-        """Refuse a normal distribution: every parameter has bounds.
+    def normal(
+        self,
+        name: Any,
+        path: str,
+        mean: Number,
+        std: Number,
+        *,
+        log: bool = False,
+        step: Optional[Number] = None,
+        places: Mapping[str, str] = _NO_PLACES,
+    ) -> None:
+        """Add a number from a normal distribution without bounds.
 
         Args:
+            name: Its name.
             path: Where it stands.
-            what: What it is called there.
-            example: What to write instead, in the same dialect.
+            mean: The mean, of the natural logarithm if *log*.
+            std: The standard deviation, of the natural logarithm if *log*.
+            log: Whether the logarithm is normal.
+            step: What values are multiples of.
+            places: Where mean, std and step stand below *path*, if somewhere else than at *path* itself.
         """
-        fix = f"write a float with bounds that cover what you expect, such as {example}"
-        self.flaws.add(path, f"{what} has no bounds, which every parameter needs; {fix}")
+        body: dict[str, Any] = {"type": "lognormal" if log else "normal", "mean": mean, "std": std}
+        if step is not None:
+            body["step"] = step
+        before = len(self.flaws)
+        self._add(name, body, path, places)
+        if log and step is not None and len(self.flaws) == before:
+            zeros = NormalDist(mean, std).cdf(math.log(step / 2))
+            if zeros > _RARE:
+                self.note(f"{name}: what would round to 0 ({zeros:.1%} of the draws) becomes {show(step)}")
 
     def _add(self, name: Any, body: dict[str, Any], path: str, places: Mapping[str, str]) -> None:
         """Add a parameter in our form once it is known to be a good one."""
@@ -220,21 +246,6 @@ class Conversion:
             place = places.get(key, "") + below[len(key) :]
             self.flaws.add(join(path, place), flaw.message)
         self._space[name] = body
-
-
-def span(middle: Any, width: Any, base: Optional[float] = None) -> Optional[tuple[float, float]]:
-    """Three standard deviations to both sides, as powers of *base* if given; None if that is not finite.
-
-    >>> span(10, 2), span(0, 1, 10.0), span("wide", 1)
-    ((4.0, 16.0), (0.001, 1000.0), None)
-    """
-    try:
-        ends = (float(middle) - 3 * float(width), float(middle) + 3 * float(width))
-        low, high = ends if base is None else (float(base) ** ends[0], float(base) ** ends[1])
-        is_range = math.isfinite(low) and math.isfinite(high) and low < high
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        return None
-    return (float(f"{low:.4g}"), float(f"{high:.4g}")) if is_range else None
 
 
 def _distinct(choices: Collection[Any]) -> Iterator[Any]:

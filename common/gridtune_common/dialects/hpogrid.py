@@ -2,16 +2,18 @@
 
 All eleven methods, by what they mean and not by what each library made of them: bounds are the values
 themselves whatever the base, ``uniformint`` includes its upper bound, and ``q`` leads to its multiples. A
-parameter may also be a plain value, which is short for ``fixed``.
+``lognormal`` is the base, e if left out, to the power of a normal number. A parameter may also be a plain value,
+which is short for ``fixed``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gridtune_common.dialects.conversion import Conversion, Converted, span
+from gridtune_common.dialects.conversion import Conversion, Converted
 from gridtune_common.space.reading import did_you_mean, join, show
 
 _KEYS: Final = ("method", "dimension")
@@ -107,14 +109,27 @@ def _range(parameter: _Parameter, conversion: Conversion) -> None:
 
 
 def _normal(parameter: _Parameter, conversion: Conversion) -> None:
-    """Refuse the methods without bounds, and propose some: three sigma to both sides."""
-    dimension, log = parameter.dimension, "log" in parameter.method
-    base = dimension.get("base", 10.0) if log else None
-    low, high = span(dimension["mu"], dimension["sigma"], base) or ("…", "…")
-    name = f"{'q' if 'q' in dimension else ''}{'log' if log else ''}uniform"
-    q = f", q: {show(dimension['q'])}" if "q" in dimension else ""
-    example = f"{{method: {name}, dimension: {{low: {low}, high: {high}{q}}}}}"
-    conversion.refuse_normal(join(parameter.path, "method"), parameter.method, example)
+    """All methods without bounds; a base other than e goes into mean and std."""
+    log = "log" in parameter.method
+    where = join(parameter.path, "dimension")
+    numbers = conversion.numbers(parameter.dimension, where, tuple(parameter.dimension))
+    if numbers is None:
+        return
+    mean, std = numbers["mu"], numbers["sigma"]
+    if "base" in numbers:
+        if numbers["base"] <= 1:
+            conversion.flaws.add(join(where, "base"), f"{show(numbers['base'])} is not above 1; write one, such as 10")
+            return
+        unit = math.log(numbers["base"])
+        mean, std = _rounded(mean * unit), _rounded(std * unit)
+        conversion.note(f"{parameter.name}: mean and std are those of the natural logarithm, whatever the base")
+    places = {"mean": "dimension.mu", "std": "dimension.sigma", "step": "dimension.q"}
+    conversion.normal(parameter.name, parameter.path, mean, std, log=log, step=numbers.get("q"), places=places)
+
+
+def _rounded(number: float) -> float:
+    """Without the digits that only rounding errors fill."""
+    return float(f"{number:.12g}")
 
 
 @dataclass(frozen=True)

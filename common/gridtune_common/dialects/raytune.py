@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Optional
 
-from gridtune_common.dialects.conversion import Conversion, Converted, span
+from gridtune_common.dialects.conversion import Conversion, Converted
 from gridtune_common.space.reading import did_you_mean, join, show
 
 #: What looks like a call.
@@ -81,7 +81,7 @@ def _convert(name: Any, text: str, path: str, conversion: Conversion) -> None:
         conversion.note(f"{name}: grid_search becomes a categorical: not each point tries all values")
         conversion.choices(name, arguments["values"], path)
     elif "randn" in function:
-        _refuse_normal(function, arguments, path, conversion)
+        _convert_normal(name, arguments, path, conversion)
     else:
         _convert_range(name, function, arguments, path, conversion)
 
@@ -185,7 +185,7 @@ def _convert_exclusive(name: Any, low: int, high: int, log: bool, path: str, con
         conversion.number(name, path, low, high - 1, kind="int", log=log)
 
 
-def _refuse_normal(function: str, arguments: Mapping[str, Any], path: str, conversion: Conversion) -> None:
-    low, high = span(arguments.get("mean", 0), arguments.get("sd", 1)) or ("…", "…")
-    q = f", {show(arguments['q'])}" if "q" in arguments else ""
-    conversion.refuse_normal(path, function, f"{'q' if q else ''}uniform({low}, {high}{q})")
+def _convert_normal(name: Any, arguments: Mapping[str, Any], path: str, conversion: Conversion) -> None:
+    numbers = _numbers({"mean": 0, "sd": 1, **arguments}, path, conversion)
+    if numbers is not None:
+        conversion.normal(name, path, numbers["mean"], numbers["sd"], step=numbers.get("q"))

@@ -1,31 +1,32 @@
-"""The four kinds of hyperparameters, as values that are valid from birth.
+"""The kinds of hyperparameters, as values that are valid from birth.
 
 A parameter knows which values it can take, draws one, and writes itself as JSON. It is as strict about
 types as a training would be: ``True`` is not the number 1, and ``3.0`` is no value of an `Int`; only where
-a `Float` is expected a whole number will do. Among choices, ``1`` and ``1.0`` are told apart when a value
+a `Float` or `Normal` is expected a whole number will do. Among choices, ``1`` and ``1.0`` are told apart when a value
 is looked up, but cannot both be choices of one parameter: not every JSON writer keeps them apart.
 
-All kinds but the continuous `Float` have a grid: ``grid_size`` values, numbered from 0, in ascending or
-declared order. ``grid_value`` and ``grid_index`` lead from a place to its value and back.
+All kinds but the continuous `Float` and the continuous or unbounded `Normal` have a grid: ``grid_size`` values,
+numbered from 0, in ascending or declared order. ``grid_value`` and ``grid_index`` lead from a place to its value
+and back.
 """
 
 from __future__ import annotations
 
-import keyword
 import math
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any, ClassVar, Final, Optional, Union, cast
 
 from gridtune_common.errors import Flaw
 from gridtune_common.protocol import Value
-from gridtune_common.space.conditions import Condition, When, check_when, conditions_of
+from gridtune_common.space.base import BaseParameter, Numeric, check_flag, check_index, check_name, exact, n_steps
+from gridtune_common.space.conditions import When, check_when
+from gridtune_common.space.normal import Normal
 from gridtune_common.space.reading import (
     LARGEST_WHOLE,
-    Checked,
     check_number,
     check_scalar,
     check_whole,
@@ -34,75 +35,9 @@ from gridtune_common.space.reading import (
     show,
 )
 
-MAX_NAME_LENGTH: Final = 64
-
-# A range that misses a whole number of steps by this little was computed with rounding errors.
-_SLACK: Final = Fraction(1, 10**9)
-
-
-def check_name(name: Any) -> Iterator[Flaw]:
-    """A name that can be a variable in a program is expected."""
-    if not isinstance(name, str):
-        yield Flaw("", f"the name {show(name)} is no text; put it in quotes")
-    elif not (name.isidentifier() and name.isascii()):
-        yield Flaw("", f"{show(name)} is no name; {_suggest_name(name)}")
-    elif keyword.iskeyword(name):
-        yield Flaw("", f"{name} is a word of the Python language; write {name}_ or another name")
-    elif len(name) > MAX_NAME_LENGTH:
-        yield Flaw("", f"the name has {len(name)} characters; the most is {MAX_NAME_LENGTH}")
-
-
-def _suggest_name(name: str) -> str:
-    clean = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
-    rule = "letters, digits and _, no digit first"
-    return f"write {clean} ({rule})" if clean.isidentifier() and not keyword.iskeyword(clean) else f"use {rule}"
-
-
-class _Parameter(Checked):
-    """What all kinds of parameters share."""
-
-    kind: ClassVar[str]
-    name: str
-    when: When
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """All of these must hold for the parameter to be active."""
-        return cast(tuple[Condition, ...], self.when)
-
-    def _subject(self) -> str:
-        return self.name if isinstance(self.name, str) else type(self).__name__
-
-    def _settle(self) -> None:
-        self._set("when", conditions_of(self.when))
-
-    def _document(self, **fields: Any) -> dict[str, Any]:
-        document = {"type": self.kind, **fields}
-        if self.conditions:
-            document["when"] = {condition.parent: list(condition.values) for condition in self.conditions}
-        return document
-
-
-class _Numeric(_Parameter):
-    """What numbers share: checks of their range."""
-
-    def _check_range(self, low: float, high: float, log: bool) -> Iterator[Flaw]:
-        if low > high:
-            yield Flaw("low", f"{low} is above high ({high})")
-        elif low == high:
-            yield Flaw("low", f"{low} equals high: nothing to tune; write constants: {{{self.name}: {low}}}")
-        if log and low <= 0:
-            yield Flaw("low", f"{low} is not above 0, as scale: log needs; raise it or write scale: linear")
-
-    def _check_step(self, step: float, low: float, high: float) -> Iterator[Flaw]:
-        if step <= 0:
-            yield Flaw("step", f"{step} is not above 0; write a positive step or leave it out")
-        elif low < high and _n_steps(low, high, step) < 1:
-            yield Flaw("step", f"{step} is larger than the range from {low} to {high}; make it smaller")
-
 
 @dataclass(frozen=True)
-class Float(_Numeric):
+class Float(Numeric):
     """A real number on ``[low, high]``, optionally on a logarithmic scale or in steps.
 
     With a step, the values are ``low + k * step`` up to *high*, each the float nearest to its decimal
@@ -130,7 +65,7 @@ class Float(_Numeric):
         Raises:
             ValueError: The parameter has no step.
         """
-        return _n_steps(self.low, self.high, float(self._exact_step())) + 1
+        return n_steps(self.low, self.high, float(self._exact_step())) + 1
 
     def grid_value(self, index: int) -> float:
         """The value at a place of the grid, from 0.
@@ -139,8 +74,8 @@ class Float(_Numeric):
             IndexError: The grid has no such place.
             ValueError: The parameter has no step.
         """
-        _check_index(index, self.grid_size)
-        return min(float(_exact(self.low) + index * self._exact_step()), self.high)
+        check_index(index, self.grid_size)
+        return min(float(exact(self.low) + index * self._exact_step()), self.high)
 
     def grid_index(self, value: float) -> int:
         """The place of the grid value nearest to *value*, which may lie anywhere.
@@ -148,7 +83,7 @@ class Float(_Numeric):
         Raises:
             ValueError: The parameter has no step, or the value is not finite.
         """
-        place = round((_exact(float(value)) - _exact(self.low)) / self._exact_step())
+        place = round((exact(float(value)) - exact(self.low)) / self._exact_step())
         return min(max(place, 0), self.grid_size - 1)
 
     def contains(self, value: object) -> bool:
@@ -186,7 +121,7 @@ class Float(_Numeric):
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_name(self.name)
         yield from check_when(self.when)
-        yield from _check_flag("log", self.log)
+        yield from check_flag("log", self.log)
         ill_typed = [*check_number("low", self.low), *check_number("high", self.high)]
         if self.step is not None:
             ill_typed.extend(check_number("step", self.step))
@@ -213,11 +148,11 @@ class Float(_Numeric):
     def _exact_step(self) -> Fraction:
         if self.step is None:
             raise ValueError(f"{self.name} is continuous: it has no grid")
-        return _exact(self.step)
+        return exact(self.step)
 
 
 @dataclass(frozen=True)
-class Int(_Numeric):
+class Int(Numeric):
     """A whole number ``low + k * step`` up to *high*, optionally on a logarithmic scale."""
 
     kind: ClassVar[str] = "int"
@@ -245,7 +180,7 @@ class Int(_Numeric):
         Raises:
             IndexError: The grid has no such place.
         """
-        _check_index(index, self.grid_size)
+        check_index(index, self.grid_size)
         return self.low + index * self.step
 
     def grid_index(self, value: float) -> int:
@@ -284,7 +219,7 @@ class Int(_Numeric):
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_name(self.name)
         yield from check_when(self.when)
-        yield from _check_flag("log", self.log)
+        yield from check_flag("log", self.log)
         ill_typed = [
             flaw for name in ("low", "high", "step") for flaw in check_whole(name, getattr(self, name), -LARGEST_WHOLE)
         ]
@@ -294,7 +229,7 @@ class Int(_Numeric):
             yield from self._check_step(self.step, self.low, self.high)
 
 
-class _Choices(_Parameter):
+class _Choices(BaseParameter):
     """What lists of choices share."""
 
     choices: tuple[Value, ...]
@@ -316,7 +251,7 @@ class _Choices(_Parameter):
         Raises:
             IndexError: There is no such place.
         """
-        _check_index(index, len(self.choices))
+        check_index(index, len(self.choices))
         return self.choices[index]
 
     def grid_index(self, value: Value) -> int:
@@ -385,10 +320,17 @@ class Ordinal(_Choices):
     _identities: tuple[Any, ...] = field(init=False, repr=False)
 
 
-Parameter = Union[Float, Int, Categorical, Ordinal]
+Parameter = Union[Float, Int, Normal, Categorical, Ordinal]
 
 #: The kinds by the name that a task file gives them.
-KINDS: Final[Mapping[str, Callable[..., Parameter]]] = {kind.kind: kind for kind in (Float, Int, Categorical, Ordinal)}
+KINDS: Final[Mapping[str, Callable[..., Parameter]]] = {
+    "float": Float,
+    "int": Int,
+    "normal": Normal,
+    "lognormal": partial(Normal, log=True),
+    "categorical": Categorical,
+    "ordinal": Ordinal,
+}
 
 
 def _check_choices(choices: tuple[Any, ...]) -> Iterator[Flaw]:
@@ -405,28 +347,6 @@ def same_in_json(one: Any, other: Any) -> bool:
     """Whether some JSON writers would write both values alike: 1 and 1.0, but not 1 and true."""
     same_kind = type(one) is type(other) or (is_number(one) and is_number(other))
     return same_kind and bool(one == other)
-
-
-def _check_flag(path: str, value: Any) -> Iterator[Flaw]:
-    if not isinstance(value, bool):
-        yield Flaw(path, f"{show(value)} is no boolean; write true or false")
-
-
-def _check_index(index: int, size: int) -> None:
-    if not 0 <= index < size:
-        raise IndexError(f"the grid has places 0 to {size - 1}, not {index}")
-
-
-def _n_steps(low: float, high: float, step: float) -> int:
-    """How many whole steps fit between the ends, by their decimal notation: exactly one of 0.1 from 0.2 to 0.3."""
-    return math.floor((_exact(high) - _exact(low)) / _exact(step) + _SLACK)
-
-
-def _exact(number: float) -> Fraction:
-    """The number that the float's shortest decimal notation stands for."""
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return Fraction(repr(number))
 
 
 def _scale(log: bool) -> str:

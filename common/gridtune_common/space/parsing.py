@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Optional
 
-from gridtune_common.space.parameters import KINDS, Categorical, Parameter, check_name
+from gridtune_common.space.base import check_name
+from gridtune_common.space.parameters import KINDS, Categorical, Parameter
 from gridtune_common.space.reading import (
     LARGEST_WHOLE,
     Flaws,
@@ -26,6 +27,8 @@ from gridtune_common.space.reading import (
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "float": ("type", "low", "high", "scale", "step", "when"),
     "int": ("type", "low", "high", "scale", "step", "when"),
+    "normal": ("type", "mean", "std", "low", "high", "step", "when"),
+    "lognormal": ("type", "mean", "std", "low", "high", "step", "when"),
     "categorical": ("type", "choices", "when"),
     "ordinal": ("type", "choices", "when"),
 }
@@ -39,6 +42,11 @@ _KEY_HINTS: Final = {
     "lower": "low",
     "upper": "high",
     "q": "step",
+    "mu": "mean",
+    "loc": "mean",
+    "sigma": "std",
+    "sd": "std",
+    "stddev": "std",
     "values": "choices",
     "options": "choices",
     "categories": "choices",
@@ -53,6 +61,12 @@ _KIND_HINTS: Final = {
     "loguniform": "float with scale: log",
     "integer": "int",
     "randint": "int",
+    "gaussian": "normal",
+    "gauss": "normal",
+    "randn": "normal",
+    "truncnorm": "normal with low and high",
+    "qnormal": "normal with a step",
+    "qlognormal": "lognormal with a step",
     "choice": "categorical",
     "enum": "categorical",
     "bool": "categorical with choices: [true, false]",
@@ -130,6 +144,9 @@ def _hints(kind: str) -> dict[str, str]:
     for key, ours in _KEY_HINTS.items():
         if ours.split(":")[0] in KEYS[kind]:
             hints[key] = f"write {ours}"
+    if "std" in KEYS[kind]:
+        scale = "write type: lognormal" if kind == "normal" else "leave it out: a lognormal is logarithmic already"
+        hints.update(log=scale, scale=scale)
     return hints
 
 
@@ -143,7 +160,7 @@ def _parse_fields(kind: str, body: dict[str, Any], path: str, flaws: Flaws) -> d
     for key in _required(kind):
         if key not in body:
             flaws.add(join(path, key), f"is missing; {_article(kind)} needs {' and '.join(_required(kind))}")
-    for key in ("low", "high", "step"):
+    for key in ("mean", "std", "low", "high", "step"):
         if key in body:
             _parse_number(kind, key, body[key], join(path, key), fields, flaws)
     if "scale" in body:
@@ -152,14 +169,14 @@ def _parse_fields(kind: str, body: dict[str, Any], path: str, flaws: Flaws) -> d
 
 
 def _required(kind: str) -> tuple[str, ...]:
-    return ("choices",) if "choices" in KEYS[kind] else ("low", "high")
+    return next(keys for keys in (("choices",), ("mean", "std"), ("low", "high")) if set(keys) <= set(KEYS[kind]))
 
 
 def _parse_number(kind: str, key: str, value: Any, path: str, fields: dict[str, Any], flaws: Flaws) -> None:
     number = as_number(value)
     if kind == "int" and isinstance(number, float) and number.is_integer():
         number = int(number)
-    check = check_number(path, number) if kind == "float" else check_whole(path, number, -LARGEST_WHOLE)
+    check = check_whole(path, number, -LARGEST_WHOLE) if kind == "int" else check_number(path, number)
     found = list(check)
     flaws.adopt("", found)
     if not found:

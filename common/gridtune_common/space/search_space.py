@@ -11,6 +11,7 @@ from typing import Any, Final, Optional
 from gridtune_common.errors import Flaw
 from gridtune_common.protocol import Parameters
 from gridtune_common.space.conditions import Condition
+from gridtune_common.space.normal import Normal
 from gridtune_common.space.parameters import Categorical, Float, Int, Ordinal, Parameter
 from gridtune_common.space.parsing import parse_parameters
 from gridtune_common.space.reading import Checked, Flaws, did_you_mean, identity, join, show
@@ -126,7 +127,7 @@ class SearchSpace(Checked):
             yield Flaw("", "the space is empty; give it at least one parameter")
         names: set[str] = set()
         for parameter in self.parameters:
-            if not isinstance(parameter, (Float, Int, Categorical, Ordinal)):
+            if not isinstance(parameter, (Float, Int, Normal, Categorical, Ordinal)):
                 yield Flaw("", f"{parameter!r} is no parameter")
                 return
             if parameter.name in names:
@@ -170,8 +171,8 @@ def _check_condition(path: str, condition: Condition, by_name: Mapping[str, Para
     parent = by_name.get(condition.parent)
     if parent is None:
         yield Flaw(path, f"there is no parameter of this name; {did_you_mean(condition.parent, by_name)}")
-    elif isinstance(parent, Float):
-        yield Flaw(path, f"{parent.name} is a float; depend on a categorical, an ordinal or an int instead")
+    elif isinstance(parent, (Float, Normal)):
+        yield Flaw(path, f"{parent.name} is a {parent.kind}; depend on a categorical, an ordinal or an int instead")
     else:
         for value in condition.values:
             if not parent.contains(value):

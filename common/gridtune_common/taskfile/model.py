@@ -18,7 +18,7 @@ from typing import Any, Final, Optional
 from gridtune_common.errors import Flaw
 from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
-from gridtune_common.space.parameters import check_name
+from gridtune_common.space.base import check_name
 from gridtune_common.space.reading import (
     LARGEST_WHOLE,
     Checked,

@@ -13,7 +13,7 @@ from gridtune_common.dialects.hpogrid import METHODS
 from gridtune_common.dialects.idds import TYPES
 from gridtune_common.dialects.optuna import DISTRIBUTIONS
 from gridtune_common.dialects.raytune import CALL
-from gridtune_common.space.parameters import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
+from gridtune_common.space.base import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
 from gridtune_common.taskfile import model
 
 _DURATION: Final = r"^\s*\d+(\.\d+)?\s*(s|m|min|h|d)(\s*\d+(\.\d+)?\s*(s|m|min|h|d))*\s*$"
@@ -106,6 +106,12 @@ def _space() -> dict[str, Any]:
                     },
                     required=["type", "low", "high"],
                 ),
+                _object("A real number from a normal distribution.", _normal("normal", when), ["type", "mean", "std"]),
+                _object(
+                    "A positive number whose natural logarithm is from a normal distribution.",
+                    _normal("lognormal", when),
+                    ["type", "mean", "std"],
+                ),
                 _object(
                     "One of several values without an order.",
                     {"type": {"const": "categorical"}, **listed},
@@ -120,6 +126,19 @@ def _space() -> dict[str, Any]:
                 *_parameters_of_dialects(),
             ]
         },
+    }
+
+
+def _normal(kind: str, when: dict[str, Any]) -> dict[str, Any]:
+    of_what = "natural logarithm of the value" if kind == "lognormal" else "value"
+    return {
+        "type": {"const": kind},
+        "mean": _number(f"The mean of the {of_what}."),
+        "std": _number(f"The standard deviation of the {of_what}, above 0."),
+        "low": _number("The smallest value, where the distribution is cut off; no bound if left out."),
+        "high": _number("The largest value, where the distribution is cut off; no bound if left out."),
+        "step": _number("Values are multiples of this; continuous if left out."),
+        "when": when,
     }
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import distributions, version
 from typing import Any, Final
 
 from gridtune_common.errors import Flaw, InvalidDocument, MissingExtra
+from gridtune_common.space import Normal, Parameter
 from gridtune_steering.optimizers.port import Optimizer, Problem
 
 #: ``library/algorithm`` -> where its class is; ``library/*`` for a library that lists its own.
@@ -100,13 +101,18 @@ def check(kind: type[Optimizer], name: str, problem: Problem, options: Mapping[s
     if problem.n_objectives > 1 and not kind.several_objectives:
         flaws.append(Flaw("objective", f"{name} takes one objective, this task has {problem.n_objectives}"))
     if kind.finite_spaces_only and not problem.space.is_finite:
-        endless = [parameter.name for parameter in problem.space if parameter.n_values is None]
         flaws += [
-            Flaw(f"space.{each}", f"has endless values, which {name} cannot try all; give it a step")
-            for each in endless
+            Flaw(f"space.{each.name}", f"has endless values, which {name} cannot try all; give it {_ends(each)}")
+            for each in problem.space
+            if each.n_values is None
         ]
     if flaws:
         raise InvalidDocument(flaws)
+
+
+def _ends(parameter: Parameter) -> str:
+    """What makes a parameter finite."""
+    return "low, high and step" if isinstance(parameter, Normal) else "a step"
 
 
 def library_versions(name: str) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """A search space as the few kinds of axes that every optimizer library knows.
 
 Libraries differ in what they can express; most get ordinals, steps and logarithmic integers wrong or not at all. So a
-parameter becomes one of three axes, and the transforms between values and axis coordinates live here, once:
+parameter becomes one of three kinds of axes, and the transforms between values and axis coordinates live here, once:
 
-* `Real`: a coordinate in the unit interval, linear or logarithmic in the value (floats, logarithmic numbers, very
-long grids);
+* `Real`: a coordinate in the unit interval. For floats, logarithmic numbers and very long grids it is linear or
+logarithmic in the value (`Proportion`); for numbers with a distribution it is the share below the value (`Quantile`),
+so that coordinates drawn evenly are values drawn from the distribution;
 * `Index`: one of ``n`` places in a row, where neighbours are alike (stepped numbers, integers, ordinals);
 * `Choice`: one of ``n`` places without order (categoricals).
 
@@ -19,7 +20,7 @@ import random
 from dataclasses import dataclass
 
 from gridtune_common.protocol import Parameters, Value
-from gridtune_common.space import Categorical, Float, Int, Ordinal, Parameter, SearchSpace
+from gridtune_common.space import Categorical, Float, Int, Normal, Ordinal, Parameter, SearchSpace
 
 #: Longer rows are as good as continuous, and some libraries make a table of an index.
 _LONGEST_INDEX = 1000
@@ -28,6 +29,25 @@ _LONGEST_INDEX = 1000
 @dataclass(frozen=True, slots=True)
 class Real:
     """A coordinate in ``[0, 1]`` for a number: the same interval whatever the bounds, so no library overflows."""
+
+    parameter: Float | Int | Normal
+
+    def encode(self, value: Value) -> float:
+        """The coordinate of a value of the parameter."""
+        raise NotImplementedError
+
+    def decode(self, coordinate: float) -> Value:
+        """The nearest value of the parameter."""
+        raise NotImplementedError
+
+    def from_unit(self, u: float) -> Value:
+        """The value at a share of the way from the lower end to the upper one."""
+        return self.decode(u)
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion(Real):
+    """How far a number is on the way between its bounds, on the parameter's scale."""
 
     parameter: Float | Int
 
@@ -47,12 +67,23 @@ class Real:
             return float(bounded)
         return self.parameter.grid_value(self.parameter.grid_index(bounded))
 
-    def from_unit(self, u: float) -> Value:
-        """The value at a share of the way from the lower bound to the upper one."""
-        return self.decode(u)
-
     def _scaled(self, number: float) -> float:
         return math.log(number) if self.parameter.log else float(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile(Real):
+    """The share of a number's distribution that lies below it."""
+
+    parameter: Normal
+
+    def encode(self, value: Value) -> float:
+        """The share of the distribution below a value of the parameter."""
+        return self.parameter.rank(_number(value))
+
+    def decode(self, coordinate: float) -> Value:
+        """The value with this share of the distribution below it."""
+        return self.parameter.quantile(min(max(coordinate, 0.0), 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +145,11 @@ def axis_of(parameter: Parameter) -> Axis:
         return Choice(parameter)
     if isinstance(parameter, Ordinal):
         return Index(parameter)
+    if isinstance(parameter, Normal):
+        return Quantile(parameter)
     is_continuous = isinstance(parameter, Float) and parameter.step is None
     if is_continuous or parameter.log or parameter.grid_size > _LONGEST_INDEX:
-        return Real(parameter)
+        return Proportion(parameter)
     return Index(parameter)
 
 

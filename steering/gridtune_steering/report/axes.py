@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from gridtune_common.protocol import Value
+from gridtune_common.space import Normal
+from gridtune_common.space.parsing import parse_parameters
+from gridtune_common.space.reading import Flaws
 
 #: What is shown for a parameter that is inactive in a point.
 INACTIVE = "\N{EN DASH}"
+
+#: An axis without bounds leaves out this share of a distribution at each end, unless points lie there.
+_RARE = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +123,10 @@ def show(value: Value, digits: int = 4) -> str:
 
 
 def _axis(name: str, spec: Mapping[str, Any], seen: Sequence[Value]) -> Axis:
+    if spec.get("type") in ("normal", "lognormal") and all(is_number(value) for value in seen):
+        numbers = [float(n) for n in (*_usual(spec), *seen) if is_number(n)]
+        low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+        return Axis(name=name, low=low, high=high, log=spec["type"] == "lognormal" and low > 0)
     if spec.get("type") in ("float", "int") and all(is_number(value) for value in seen):
         numbers = [float(n) for n in (spec.get("low"), spec.get("high"), *seen) if is_number(n)]
         low, high = min(numbers, default=0.0), max(numbers, default=1.0)
@@ -127,6 +137,12 @@ def _axis(name: str, spec: Mapping[str, Any], seen: Sequence[Value]) -> Axis:
         if not any(_same(choice, value) for choice in choices):
             choices.append(value)
     return Axis(name=name, choices=tuple(choices) or (None,))
+
+
+def _usual(spec: Mapping[str, Any]) -> tuple[float, ...]:
+    """The ends of what a distribution gives but for one value in a thousand at each of them."""
+    parameter = parse_parameters({"_": spec}, "", Flaws())["_"]
+    return (parameter.quantile(_RARE), parameter.quantile(1 - _RARE)) if isinstance(parameter, Normal) else ()
 
 
 def _same(one: Value, other: Value) -> bool:
