@@ -11,6 +11,7 @@ from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Objective, StopRules
 from gridtune_steering.campaign.events import Action, Credit, Event, Failed, Finish, StopRule, Suggest, Tick, Told
+from gridtune_steering.campaign.front import Front
 from gridtune_steering.campaign.novelty import Novelty
 from gridtune_steering.optimizers.port import Optimizer
 
@@ -23,7 +24,7 @@ class Campaign:
     optimisation, and many workers batch themselves.
 
     Args:
-        objectives: What to optimise; the first one decides target, patience and best.
+        objectives: What to optimise; the first one decides the target.
         stop: The task's stop rules.
         space: Every suggestion is checked against it.
         seed: The task's seed.
@@ -52,6 +53,7 @@ class Campaign:
         self._next_number = 0
         self._n_observed = 0
         self._best: float | None = None
+        self._front = Front()
         self._n_since_best = 0
         self._has_finished = False
 
@@ -134,19 +136,19 @@ class Campaign:
             return
         values = [_finite(result, objective.metric) for objective in self._objectives]
         signs = [1.0 if objective.goal == "minimize" else -1.0 for objective in self._objectives]
-        self._optimizer.observe(result.number, [sign * value for sign, value in zip(signs, values, strict=True)])
+        losses = [sign * value for sign, value in zip(signs, values, strict=True)]
+        self._optimizer.observe(result.number, losses)
         if self._best is None or self._objectives[0].better(values[0], self._best):
             self._best = values[0]
-            self._n_since_best = 0
-        else:
-            self._n_since_best += 1
+        self._n_since_best = 0 if self._front.add(tuple(losses)) else self._n_since_best + 1
 
     def _verdict(self) -> Finish | None:
         objective, stop = self._objectives[0], self._stop
         if stop.target is not None and self._best is not None and not objective.better(stop.target, self._best):
             return Finish(StopRule.TARGET, f"target reached: {objective.metric} is {self._best:g}")
         if stop.patience is not None and self._n_since_best >= stop.patience:
-            return Finish(StopRule.PATIENCE, f"patience: no better {objective.metric} in {self._n_since_best} points")
+            missed = f"no better {objective.metric}" if len(self._objectives) == 1 else "no new point on the front"
+            return Finish(StopRule.PATIENCE, f"patience: {missed} in {self._n_since_best} points")
         if stop.points is not None and self._next_number >= stop.points and not self._open:
             return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
         if self._novelty.is_exhausted and not self._open:
