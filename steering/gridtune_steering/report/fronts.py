@@ -57,7 +57,7 @@ def _chart(number: int, x: Objective, y: Objective, found: Findings, drawn: Sequ
     return Chart(
         key=f"front-{number}",
         title=f"{y.metric} against {x.metric}",
-        figure=figure(data, layout, height=420 if is_alone else 340),
+        figure=figure(data, layout, height=420 if is_alone else 340, bar=is_alone),
     )
 
 

@@ -171,10 +171,10 @@ def _trade(found: Findings) -> str:
     ends = []
     for objective in found.objectives:
         values = [point.metrics[objective.metric] or 0.0 for point in found.front]
-        ends.append(f"{objective.metric} from {show(min(values), 4)} to {show(max(values), 4)}")
+        ends.append(f"{objective.metric} {show(min(values), 4)} to {show(max(values), 4)}")
     return (
         "No other point is at least as good as one of these in every objective and better in one. "
-        f"They reach {', '.join(ends)}."
+        f"They span {', '.join(ends)}."
     )
 
 
