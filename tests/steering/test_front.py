@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import Best, Metrics, Objective, PointState, Tell
+from gridtune_steering.bookkeeping import points
 from gridtune_steering.campaign.front import Front, front
 from gridtune_steering.services import records, results, tasks
 from service_bench import OPERATOR, Bench
@@ -205,7 +206,7 @@ def test_a_front_of_very_many_points_is_answered_whole(bench: Bench) -> None:
             }
             for number in range(n)
         ]
-        records.points.insert(connection, rows)
+        points.insert(connection, rows)
 
     found = best(bench, task)
 
@@ -227,7 +228,8 @@ def test_a_rebuilt_campaign_keeps_its_patience(bench: Bench) -> None:
     """The front is part of what a host learns again after a crash."""
     task = told(bench, ROWS[:1], stop={"points": 20, "patience": 2})
 
-    bench.new_host()
+    bench.new_host("h2")
+    bench.clock.advance(30.0)
     for loss, score in [(4.0, 9.0), (5.0, 5.0)]:
         lease = bench.lease(task)
         message = Tell(new_request_id(), lease.epoch, {"loss": loss, "score": score})

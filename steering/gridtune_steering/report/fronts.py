@@ -44,7 +44,8 @@ def _chart(number: int, x: Objective, y: Objective, found: Findings, drawn: Sequ
     known = [p for p in drawn if is_number(p.metrics.get(x.metric)) and is_number(p.metrics.get(y.metric))]
     leading = {p.number for p in found.front}
     others = [p for p in known if p.number not in leading]
-    members = [p for p in found.front if p in known]
+    shown = {p.number for p in known}
+    members = [p for p in found.front if p.number in shown]
     data = [
         _dots("points", others, x, y, found, mode="markers", marker=_marker("var(--blue)", 0.55, 7)),
         _dots("front", members, x, y, found, **_line(found), marker=_marker("var(--orange)", 1.0, 9)),

@@ -59,6 +59,9 @@ class Cell:
     number: bool = False
 
 
+_ON_FRONT, _NOT_ON_FRONT = Cell(text="yes", key="yes"), Cell(text="")
+
+
 def page(export: Export) -> str:
     """Return the report of a task as one HTML document."""
     task = export.task
@@ -223,7 +226,8 @@ def _headings(found: Findings, metrics: list[str], names: list[str]) -> list[str
 
 def _rows(found: Findings, export: Export, metrics: list[str], names: list[str]) -> tuple[list[list[Cell]], str]:
     kept = _kept(found, export.points)
-    rows = [_row(point, found, metrics, names) for point in sorted(kept, key=lambda point: point.number)]
+    leading = {point.number for point in found.front} if found.has_front else None
+    rows = [_row(point, leading, metrics, names) for point in sorted(kept, key=lambda point: point.number)]
     note = (
         f"Shown are {len(kept)} of {len(export.points)} points: failures and the best."
         if len(kept) < len(export.points)
@@ -249,8 +253,8 @@ def _member(point: Point, metrics: list[str], names: list[str]) -> list[Cell]:
     return [_cell(point.number), *_results(point, metrics), *_settings(point, names)]
 
 
-def _row(point: Point, found: Findings, metrics: list[str], names: list[str]) -> list[Cell]:
-    mark = [Cell(text="yes" if point in found.front else "")] if found.has_front else []
+def _row(point: Point, leading: set[int] | None, metrics: list[str], names: list[str]) -> list[Cell]:
+    mark = [] if leading is None else [_ON_FRONT if point.number in leading else _NOT_ON_FRONT]
     seconds = seconds_between(point.started_at, point.ended_at)
     return [
         _cell(point.number),
