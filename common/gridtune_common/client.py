@@ -175,7 +175,7 @@ class Client:
         return self._call("GET", f"/tasks/{quote(task, safe='')}/points/{number}", protocol.PointDetail)
 
     def best(self, task: str) -> protocol.Best:
-        """The best point so far, and the median to compare it with."""
+        """The best point so far, and the median to compare it with; with several objectives, the whole front."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}/best", protocol.Best)
 
     def events(

@@ -150,12 +150,23 @@ class PointCounts:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """A metric, and whether the task has to ``minimize`` or ``maximize`` it."""
+
+    metric: str
+    goal: str
+
+
+@dataclass(frozen=True)
 class TaskSummary:
     """A task in a listing.
 
     Attributes:
+        objective: The first objective's metric; ``goal`` belongs to it.
         points: The budget; None without a ``stop.points`` rule.
         best: The best value of the first objective so far.
+        objectives: All objectives, in the task file's order.
+        n_front: With several objectives, how many points are on the Pareto front; None with one.
     """
 
     id: str
@@ -172,6 +183,8 @@ class TaskSummary:
     best: Optional[float] = None
     best_point: Optional[int] = None
     ended_at: Optional[str] = None
+    objectives: list[Objective] = field(default_factory=list)
+    n_front: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -472,11 +485,15 @@ class EventPage:
 
 @dataclass(frozen=True)
 class Best:
-    """The best point so far, and the middle one to compare it with.
+    """The best point so far, and the middle one to compare it with; with several objectives, the Pareto front.
 
     Attributes:
-        point: None while no point is done.
+        objective: The first objective's metric; ``goal`` belongs to it.
+        point: None while no point is done. With several objectives, the first of ``front``.
         median: The median of the first objective over all done points.
+        objectives: All objectives, in the task file's order.
+        front: With several objectives, all points that no other point dominates, best in the first objective first;
+            None with one. A point dominates another if it is at least as good in every objective and better in one.
     """
 
     goal: str
@@ -484,6 +501,8 @@ class Best:
     point: Optional[Point] = None
     median: Optional[float] = None
     n_done: int = 0
+    objectives: list[Objective] = field(default_factory=list)
+    front: Optional[list[Point]] = None
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,15 @@ def test_a_view_is_one_line_in_a_log() -> None:
     )
 
 
+@pytest.mark.parametrize(("n_front", "words"), [(1, "front of 1 point, "), (4, "front of 4 points, ")])
+def test_a_front_stands_beside_the_best_value(n_front: int, words: str) -> None:
+    """With several objectives, both views tell how many points are on the front."""
+    view = replace(VIEW, n_front=n_front)
+
+    assert live.render(view, 80)[3].startswith(f"{words}best val_loss 0.0213422 at point 7")
+    assert f", {words}best val_loss 0.0213422 at point 7" in live.one_line(view)
+
+
 @pytest.mark.parametrize(
     ("values", "drawn"),
     [([1.0], "▁"), ([1.0, 1.0], "▁▁"), ([0.0, 7.0], "▁█"), ([1.0, 10.0, 100.0], "▁▅█"), (range(100), "▁▂▃▄▅▆▇█")],

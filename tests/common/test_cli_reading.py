@@ -34,6 +34,7 @@ def points(steering: FakeSteering) -> FakeSteering:
         message="exit code 1",
     )
     steering.on("GET", "/tasks/t2t2t2t2/points", protocol.PointPage([make_point(), failed]))
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
     return steering
 
 
@@ -154,15 +155,80 @@ def test_best_is_shown_beside_the_median(steering: FakeSteering, capsys: pytest.
     ]
 
 
+OBJECTIVES = [protocol.Objective("loss", "minimize"), protocol.Objective("size", "maximize")]
+
+
+def test_best_of_several_objectives_is_the_front(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole front is a table: objectives, other metrics, parameters."""
+    front = [
+        make_point(3, metrics={"accuracy": 0.9, "loss": 0.123456789, "size": 10.0}),
+        make_point(11, value=0.5, metrics={"accuracy": None, "loss": 0.5, "size": 12.0}),
+    ]
+    steering.on("GET", "/tasks/t2t2t2t2/best", make_best(point=front[0], objectives=OBJECTIVES, front=front))
+
+    assert main(["best", "t2t2t2t2"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "front of 2 points among 5 done (minimize loss, maximize size)",
+        "point      loss  size  accuracy  parameters",
+        "    3  0.123457    10       0.9  learning_rate=0.01 optimizer=adam",
+        "   11       0.5    12         -  learning_rate=0.01 optimizer=adam",
+    ]
+
+
+def test_a_long_front_can_be_cut() -> None:
+    """A run on this machine ends with the first of them, and says how many there are."""
+    front = [make_point(number) for number in range(12)]
+
+    lines = best.lines(make_best(objectives=OBJECTIVES, front=front), most=10)
+
+    assert lines[0].startswith("front of 12 points")
+    assert (len(lines), lines[-1]) == (13, "and 2 more")
+
+
+def test_a_front_without_points_says_so() -> None:
+    """There is nothing to compare before the first point is done."""
+    assert best.lines(make_best(point=None, median=None, objectives=OBJECTIVES, front=[])) == ["no point is done yet"]
+
+
+def test_a_task_with_several_objectives_tells_its_front(
+    steering: FakeSteering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All objectives are named, and the size of the front stands beside the best of the first."""
+    task = make_task(objectives=OBJECTIVES, n_front=7)
+    steering.on("GET", "/tasks/t2t2t2t2", task)
+    steering.on("GET", "/tasks", protocol.TaskPage([task.summary]))
+
+    assert (main(["show", "t2t2t2t2"]), main(["tasks"])) == (0, 0)
+
+    printed = capsys.readouterr().out
+    assert "\nobjective  minimize loss, maximize size\n" in printed
+    assert "\nbest       loss 0.123457 at point 3\nfront      7 points\n" in printed
+    assert "  0.123457  minimize loss, maximize size (front of 7)  " in printed
+
+
 def test_points_are_listed_in_columns(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
-    """A failed point says why."""
+    """Every metric has its column, the objective the first; a failed point says why."""
     assert main(["points", "t2t2t2t2"]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
-        "point  state      value  failures  time   parameters",
-        "    3  done    0.123457         1  1m15s  learning_rate=0.01 optimizer=adam",
-        "    4  failed         -         3  1m15s  exit code 1 | learning_rate=0.01 optimizer=adam",
+        "point  state       loss  accuracy  failures  time   parameters",
+        "    3  done    0.123457       0.9         1  1m15s  learning_rate=0.01 optimizer=adam",
+        "    4  failed         -         -         3  1m15s  exit code 1 | learning_rate=0.01 optimizer=adam",
     ]
+
+
+def test_metrics_without_a_column_are_named(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A training with very many metrics leaves room for the parameters."""
+    many = make_point(metrics={"loss": 0.5, **{f"m{number}": 1.0 for number in range(8)}})
+    steering.on("GET", "/tasks/t2t2t2t2/points", protocol.PointPage([many]))
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
+
+    assert main(["points", "t2t2t2t2"]) == 0
+
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split() == "point state loss m0 m1 m2 m3 m4 m5 failures time parameters".split()
+    assert err == "not shown: m6, m7 (--json has all)\n"
 
 
 def test_points_as_json_are_a_page(points: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,20 @@ def test_patience_counts_points_since_the_best() -> None:
     ]
 
 
+def test_patience_of_several_objectives_counts_points_since_the_last_new_one_on_the_front() -> None:
+    """A point that is better in any objective restores it; one that another equals or dominates does not."""
+    objective = [{"metric": "loss", "goal": "minimize"}, {"metric": "score", "goal": "maximize"}]
+    task = parse_task({**document(), "objective": objective, "stop": {"patience": 2}})
+    campaign = campaign_with(Recorder(Problem(space=task.space), {}), task)
+    campaign.handle(Credit(6))
+
+    for number, (loss, score) in enumerate([(5.0, 1.0), (5.0, 1.0), (6.0, 2.0), (7.0, 1.5)]):
+        assert campaign.handle(Told(number, {"loss": loss, "score": score})) == []
+    assert campaign.handle(Told(4, {"loss": 5.5, "score": 1.0})) == [
+        Finish(StopRule.PATIENCE, "patience: no new point on the front in 2 points")
+    ]
+
+
 def test_wall_time_ends_the_task_once() -> None:
     """The limit is reported when it is passed, and not again."""
     campaign = campaign_of(task_with(wall_time="1m"))

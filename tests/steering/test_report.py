@@ -24,6 +24,7 @@ from gridtune_common.protocol import (
     Evaluation,
     EvaluationState,
     Export,
+    Objective,
     Point,
     PointCounts,
     PointState,
@@ -149,6 +150,15 @@ def export(
     return Export(1, (START + timedelta(hours=1)).isoformat(), task, points, evaluations, reports, [])
 
 
+def several(it: Export, *more: Objective) -> Export:
+    """Return the task with a small training loss, and *more*, as further objectives; it falls as the error grows."""
+    for point in it.points:
+        if point.value is not None:
+            point.metrics["train_loss"] = 0.01 / point.value
+    objectives = [Objective("val_error", "minimize"), Objective("train_loss", "minimize"), *more]
+    return replace(it, task=replace(it.task, summary=replace(it.task.summary, objectives=objectives)))
+
+
 def figures(html: str) -> dict[str, Any]:
     """Return the figures in a report; fails on what is no strict JSON."""
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.DOTALL)
@@ -225,6 +235,10 @@ def test_report_names_the_task_and_its_best_point() -> None:
         pytest.param(export(40, space=flat_space(20)), id="twenty parameters"),
         pytest.param(export(12, epochs=0), id="no reports"),
         pytest.param(export(12, space={}), id="no parameter"),
+        pytest.param(several(export(0)), id="several objectives, no point"),
+        pytest.param(several(export(12, failing=1.0)), id="several objectives, all failed"),
+        pytest.param(several(export(1, failing=0)), id="several objectives, one point"),
+        pytest.param(several(export(12, space={})), id="several objectives, no parameter"),
     ],
 )
 def test_report_can_be_made_of_any_task(it: Export) -> None:
@@ -257,6 +271,49 @@ def test_report_shows_unbounded_distributions() -> None:
     headers = [note["hovertext"] for note in drawn["parallel"]["layout"]["annotations"] if "hovertext" in note]
     assert headers[:2] == ["shift", "rate"]
     assert dict(importance(it.task.document, it.points)).keys() == space.keys()
+
+
+def test_report_of_several_objectives_shows_the_front() -> None:
+    """The front is drawn as steps, listed and marked, and nothing is called the best point of all."""
+    it = several(export())
+    it.points[0].metrics["train_loss"] = 99.0
+
+    html = render(it)
+
+    front = findings(it).front
+    drawn = figures(html)["front-0"]["data"]
+    assert [len(trace["x"]) for trace in drawn] == [len(findings(it).done) - len(front), len(front)]
+    assert drawn[1]["line"]["shape"] == "hv"
+    assert f"point {front[0].number}</b>" in drawn[1]["text"][0]
+    assert "learning_rate" in drawn[1]["text"][0]
+    text = text_of(html)
+    assert f"Pareto front {len(front)} of {len(findings(it).done)} points" in text
+    assert "minimize val_error , minimize train_loss" in text
+    assert "Best point" not in text
+    assert html.count("<td>yes</td>") == len(front)
+
+
+def test_three_objectives_are_drawn_in_pairs() -> None:
+    """A shadow of the front has no steps; with four objectives the first three pairs are drawn, and said to be."""
+    third, fourth = Objective("speed", "maximize"), Objective("memory", "minimize")
+    it = export()
+    for point in it.points:
+        point.metrics.update({"speed": 1.0 + point.number, "memory": 2.0} if point.value is not None else {})
+
+    of_three = figures(render(several(it, third)))
+    of_four = render(several(it, third, fourth))
+
+    assert [key for key in of_three if key.startswith("front")] == ["front-0", "front-1", "front-2"]
+    assert of_three["front-1"]["layout"]["yaxis"]["title"]["text"] == "speed (maximize)"
+    assert of_three["front-0"]["data"][1]["mode"] == "markers"
+    assert "Drawn are 3 of 6 pairs of objectives." in text_of(of_four)
+
+
+def test_every_metric_is_a_column_of_the_points() -> None:
+    """The objective comes first, then what trainings told besides, then the parameters."""
+    headings = re.findall(r'<button type="button">(.*?)</button>', render(export()))
+
+    assert headings[:5] == ["point", "state", "val_error", "train_loss", "learning_rate"]
 
 
 def test_names_and_messages_are_only_ever_text() -> None:
@@ -471,6 +528,21 @@ def test_browser_draws_every_chart_off_line(tmp_path: Path, scheme: str) -> None
 
         assert charts == 3 + len(DIGITS)
         assert drawn == charts
+        assert wrong == []
+
+
+def test_browser_draws_the_front(tmp_path: Path) -> None:
+    """Its steps and points are there, its table sorts, and nothing is wrong."""
+    it = several(export())
+
+    with opened(tmp_path / "report.html", render(it)) as (page, wrong):
+        page.wait_for_selector("#chart-front-0 .scatterlayer .trace")
+
+        assert page.locator("#chart-front-0 .scatterlayer .trace .lines path").count() == 1
+        assert page.locator(".front tbody tr").count() == len(findings(it).front)
+        page.locator(".front").get_by_role("button", name="point").click()
+        numbers = page.locator(".front tbody tr td:first-child").all_inner_texts()
+        assert numbers == sorted(numbers, key=int)
         assert wrong == []
 
 

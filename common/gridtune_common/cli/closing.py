@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from gridtune_common import protocol
 from gridtune_common.cli import text
@@ -14,7 +15,9 @@ from gridtune_common.client import Client
 from gridtune_common.errors import GridtuneError
 
 #: The files of a run's results, and the format that the service exports for each.
-FILES = {"points.csv": "csv", "task.json": "json", "report.html": "html"}
+FILES: Final = {"points.csv": "csv", "task.json": "json", "report.html": "html"}
+#: Of a front so many points are told; the files have all.
+_MOST_OF_FRONT: Final = 10
 
 
 def lines(client: Client, summary: protocol.TaskSummary, folder: Path, style: Style) -> list[str]:
@@ -35,7 +38,7 @@ def _saved(client: Client, task: str, path: Path, form: str) -> str:
 def _outcome(client: Client, summary: protocol.TaskSummary, style: Style) -> list[str]:
     if not summary.counts.done:
         return [style.paint("no point is done", "red")]
-    first, *others = best_command.lines(client.best(summary.id))
+    first, *others = best_command.lines(client.best(summary.id), most=_MOST_OF_FRONT)
     return [style.paint(first, "bold"), *others]
 
 

@@ -121,6 +121,7 @@ class Follower:
             elapsed_seconds=text.seconds_between(summary.created_at, summary.ended_at, self._now()),
             best=summary.best,
             best_point=summary.best_point,
+            n_front=summary.n_front,
             best_parameters=self._best_parameters(summary),
             curve=self._extended_curve(summary),
             running=self._running(summary),

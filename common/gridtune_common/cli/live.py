@@ -44,6 +44,7 @@ class View:
     Attributes:
         budget: How many points the task may make; None without such a rule.
         eta_seconds: What is left at the present pace; None if that cannot be told.
+        n_front: With several objectives, how many points are on the front.
         curve: Best-so-far values of the first objective, oldest first.
         running: Some of the running points; ``counts`` has their number.
         notice: What is wrong with the view itself.
@@ -61,6 +62,7 @@ class View:
     eta_seconds: float | None = None
     best: float | None = None
     best_point: int | None = None
+    n_front: int | None = None
     best_parameters: dict[str, Any] = field(default_factory=dict)
     curve: tuple[float, ...] = ()
     running: tuple[RunningPoint, ...] = ()
@@ -89,6 +91,7 @@ def one_line(view: View, style: Style | None = None) -> str:
     style = style or Style(unicode=False)
     parts = [_tally(view, style)]
     if view.best is not None:
+        parts += [front] if (front := _front(view)) else []
         parts.append(f"best {view.objective} {text.value(view.best)} at point {view.best_point}")
     if view.eta_seconds is not None and view.state is TaskState.RUNNING:
         parts.append(f"about {text.duration(view.eta_seconds)} left")
@@ -136,7 +139,7 @@ def _best(view: View, width: int, style: Style) -> list[list[Span]]:
     if view.best is None:
         return [[(f"no value of {text.one_line(view.objective)} yet", "dim")]]
     first: list[Span] = [
-        ("best ", ""),
+        (f"{front}, best " if (front := _front(view)) else "best ", ""),
         (f"{text.one_line(view.objective)} {text.value(view.best)}", "bold"),
         (f" at point {view.best_point}", ""),
         *([(f"  {text.pairs(view.best_parameters)}", "dim")] if view.best_parameters else []),
@@ -147,6 +150,13 @@ def _best(view: View, width: int, style: Style) -> list[list[Span]]:
     ends = f"{text.value(view.curve[0])} {arrow} {text.value(view.curve[-1])}"
     room = min(_BAR_WIDTH, width // 3, width - text.cells(ends) - 2)
     return [first, [(sparkline(view.curve, room, style), "cyan"), (f"  {ends}", "")]] if room >= 5 else [first]
+
+
+def _front(view: View) -> str:
+    """The front of a task with several objectives in words; empty with one."""
+    if not view.n_front:
+        return ""
+    return "front of 1 point" if view.n_front == 1 else f"front of {view.n_front} points"
 
 
 def _running(view: View) -> list[list[Span]]:

@@ -121,7 +121,7 @@ def get_point(context: Context, task: str, number: int) -> PointDetail:
 
 @route("GET", "/tasks/<task>/best", access=Access.USER, returns=Best)
 def get_best(context: Context, task: str) -> Best:
-    """See the best point so far."""
+    """See the best point so far or, with several objectives, the whole Pareto front."""
     return records.best(context.steering, context.caller, task)
 
 

@@ -10,13 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import PointState
+from gridtune_common.protocol import Metrics, PointState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, points, waiting
 
 #: States in which a point's result is known for good, and its optimizer has to learn it.
 OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value)
 #: States in which a point still needs a worker.
 OPEN = (PointState.READY.value, PointState.RUNNING.value, PointState.PAUSED.value)
+#: How many points are named in one query; databases limit the number of its parameters.
+_MOST_NAMED = 1000
 
 
 def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -84,6 +86,14 @@ def best(connection: Connection, task: str, goal: str) -> Record | None:
     return connection.execute(query.order_by(order, points.c.number).limit(1)).one_or_none()
 
 
+def done_metrics(connection: Connection, task: str) -> dict[int, Metrics]:
+    """The final metrics of all done points, by number."""
+    query = sa.select(points.c.number, points.c.metrics).where(
+        points.c.task_id == task, points.c.state == PointState.DONE.value
+    )
+    return {number: metrics for number, metrics in connection.execute(query)}
+
+
 def values(connection: Connection, task: str) -> list[float]:
     """The values of all done points, smallest first."""
     query = sa.select(points.c.value).where(points.c.task_id == task, points.c.state == PointState.DONE.value)
@@ -92,14 +102,27 @@ def values(connection: Connection, task: str) -> list[float]:
 
 def page(connection: Connection, task: str, *, state: str | None, after: int, limit: int | None) -> Sequence[Record]:
     """Points after a number, in order, each with the worker and site of its newest evaluation."""
-    query = (
-        sa.select(points, evaluations.c.worker, evaluations.c.site)
-        .outerjoin(evaluations, evaluations.c.id == points.c.evaluation_id)
-        .where(points.c.task_id == task, points.c.number > after)
-    )
+    query = _with_worker(task).where(points.c.number > after)
     if state is not None:
         query = query.where(points.c.state == state)
     return connection.execute(query.order_by(points.c.number).limit(limit)).all()
+
+
+def chosen(connection: Connection, task: str, numbers: Sequence[int]) -> list[Record]:
+    """Points of these numbers, in the order of the numbers, as in a page."""
+    found: dict[int, Record] = {}
+    for start in range(0, len(numbers), _MOST_NAMED):
+        named = points.c.number.in_(numbers[start : start + _MOST_NAMED])
+        found |= {row.number: row for row in connection.execute(_with_worker(task).where(named))}
+    return [found[number] for number in numbers]
+
+
+def _with_worker(task: str) -> sa.Select[tuple[Any, ...]]:
+    return (
+        sa.select(points, evaluations.c.worker, evaluations.c.site)
+        .outerjoin(evaluations, evaluations.c.id == points.c.evaluation_id)
+        .where(points.c.task_id == task)
+    )
 
 
 # --- what an optimizer host reads and writes

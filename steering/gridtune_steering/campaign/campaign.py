@@ -26,6 +26,7 @@ from gridtune_steering.campaign.events import (
     Told,
     Wish,
 )
+from gridtune_steering.campaign.front import Front
 from gridtune_steering.campaign.novelty import Novelty
 from gridtune_steering.optimizers.port import Optimizer, Problem
 
@@ -38,7 +39,7 @@ class Campaign:
     optimisation, and many workers batch themselves.
 
     Args:
-        objectives: What to optimise; the first one decides target, patience and best.
+        objectives: What to optimise; the first one decides the target.
         stop: The task's stop rules.
         problem: Every suggestion is checked against its space and constraints.
         optimizer: Fresh, for the same problem; the campaign owns it from now on.
@@ -67,6 +68,7 @@ class Campaign:
         self._next_number = 0
         self._n_observed = 0
         self._best: float | None = None
+        self._front = Front()
         self._n_since_best = 0
         self._has_finished = False
 
@@ -175,12 +177,11 @@ class Campaign:
             self._n_since_best += 1
             return
         values = self._values(result)
-        self._optimizer.observe(result.number, self._losses(values))
+        losses = self._losses(values)
+        self._optimizer.observe(result.number, losses)
         if self._best is None or self._objectives[0].better(values[0], self._best):
             self._best = values[0]
-            self._n_since_best = 0
-        else:
-            self._n_since_best += 1
+        self._n_since_best = 0 if self._front.add(tuple(losses)) else self._n_since_best + 1
 
     def _values(self, result: Told | Known) -> list[float]:
         values = [result.metrics.get(objective.metric) for objective in self._objectives]
@@ -199,7 +200,8 @@ class Campaign:
         if stop.target is not None and self._best is not None and not objective.better(stop.target, self._best):
             return Finish(StopRule.TARGET, f"target reached: {objective.metric} is {self._best:g}")
         if stop.patience is not None and self._n_since_best >= stop.patience:
-            return Finish(StopRule.PATIENCE, f"patience: no better {objective.metric} in {self._n_since_best} points")
+            missed = f"no better {objective.metric}" if len(self._objectives) == 1 else "no new point on the front"
+            return Finish(StopRule.PATIENCE, f"patience: {missed} in {self._n_since_best} points")
         if stop.points is not None and self._next_number >= stop.points and not self._open:
             return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
         if self._novelty.is_exhausted and not self._open:

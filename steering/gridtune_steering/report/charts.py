@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gridtune_common.protocol import Point, PointState, StoredReport
 
 from .axes import is_number
-from .figure import Chart, Figure, dots, figure, left_out, literal, short, x_axis, y_axis
+from .figure import Chart, Figure, dots, figure, left_out, literal, short, value_axis, x_axis
 from .findings import Findings, chosen, value_of
 
 _DOTS, _CURVES, _STEPS = 4000, 200, 200
@@ -54,7 +54,7 @@ def progress(found: Findings, objective: str) -> Chart:
     values = [value_of(p) for p in (*found.done, *stopped)]
     layout = {
         "xaxis": x_axis(title="points ended", range=[0.5 - 0.01 * len(order), len(order) * 1.01 + 0.5]),
-        "yaxis": y_axis(literal(objective), values, room=0.1 if failed else 0.0),
+        "yaxis": value_axis(literal(objective), values, room=0.1 if failed else 0.0),
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     }
     return Chart(
@@ -91,12 +91,13 @@ def curves(
     data = [{**faint, "name": "other points", "line": {"width": 1, "color": "var(--faint-line)"}}]
     if best in lines:
         bold = _curve_trace([best], lines)
-        data.append({**bold, "name": f"best point ({best})", "line": {"width": 2.5, "color": "var(--orange)"}})
+        name = f"best {literal(objective)} (point {best})" if found.has_front else f"best point ({best})"
+        data.append({**bold, "name": name, "line": {"width": 2.5, "color": "var(--orange)"}})
     values = [v for line in lines.values() for v in line.values() if v is not None]
     return Chart(
         key="curves",
         title="Learning curves",
-        figure=figure(data, {"xaxis": x_axis(title="step"), "yaxis": y_axis(literal(metric), values)}, height=380),
+        figure=figure(data, {"xaxis": x_axis(title="step"), "yaxis": value_axis(literal(metric), values)}, height=380),
         note=" ".join(
             filter(
                 None,

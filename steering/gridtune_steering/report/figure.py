@@ -83,8 +83,8 @@ def x_axis(*, title: str, **looks: Any) -> Figure:
     } | looks
 
 
-def y_axis(title: str, values: Sequence[float], *, room: float = 0.0) -> Figure:
-    """Return the axis of *values*, with *room* below them as a share of their span."""
+def value_axis(title: str, values: Sequence[float], *, room: float = 0.0) -> Figure:
+    """Return the axis of the *values* of a metric, with *room* below them as a share of their span."""
     looks: Figure = {
         "title": {"text": title},
         "gridcolor": "var(--grid)",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from gridtune_common.protocol import Export, Point, PointState, TaskSummary
+from gridtune_common.protocol import Export, Objective, Point, PointState, TaskSummary
+from gridtune_steering.campaign.front import front
 
 from .axes import is_number
 
@@ -21,8 +22,10 @@ class Findings:
     Attributes:
         ended: The points that are done, stopped or failed, in the order in which they ended.
         done: Those of them that are done and have a value of the objective.
-        best: The first of the done points with the best value.
+        best: The first of the done points with the best value; with several objectives, the first of the front.
         median: The median value of the done points.
+        objectives: All objectives; values are those of the first.
+        front: With several objectives, the done points that no other dominates, best in the first objective first.
     """
 
     minimize: bool
@@ -30,6 +33,18 @@ class Findings:
     done: tuple[Point, ...]
     best: Point | None
     median: float | None
+    objectives: tuple[Objective, ...]
+    front: tuple[Point, ...]
+
+    @property
+    def has_front(self) -> bool:
+        """Whether there are several objectives, so that no point is the best of all."""
+        return len(self.objectives) > 1
+
+    @property
+    def leaders(self) -> tuple[Point, ...]:
+        """The points to point out: the front or, with one objective, the best point."""
+        return self.front or ((self.best,) if self.best is not None else ())
 
     @property
     def gain(self) -> float | None:
@@ -48,18 +63,43 @@ class Findings:
         return one < other if self.minimize else one > other
 
     def ranked(self) -> list[Point]:
-        """Return the done points, best first."""
-        return sorted(self.done, key=lambda point: value_of(point) if self.minimize else -value_of(point))
+        """Return the done points, best first; with several objectives, the front before all others."""
+        leading = {point.number for point in self.front}
+        return sorted(self.done, key=lambda point: (point.number not in leading, self._loss(point)))
+
+    def best_in(self, objective: Objective) -> Point | None:
+        """Return the point of the front with the best value of one of several objectives."""
+        sign = 1 if objective.goal == "minimize" else -1
+        return min(self.front, key=lambda point: sign * (point.metrics[objective.metric] or 0.0), default=None)
+
+    def _loss(self, point: Point) -> float:
+        return value_of(point) if self.minimize else -value_of(point)
 
 
 def findings(export: Export) -> Findings:
     """Return what the points of *export* say."""
-    minimize = not export.task.summary.goal.startswith("max")
+    summary = export.task.summary
+    minimize = not summary.goal.startswith("max")
     ended = tuple(sorted((p for p in export.points if p.state in ENDED), key=_end))
     done = tuple(p for p in ended if p.state is PointState.DONE and is_number(p.value))
+    objectives = tuple(summary.objectives) or (Objective(summary.objective, summary.goal),)
+    leading = _front(objectives, done) if len(objectives) > 1 else ()
     best = min(done, key=lambda p: (value_of(p) if minimize else -value_of(p), p.number), default=None)
-    middle = median(value_of(p) for p in done) if done else None
-    return Findings(minimize=minimize, ended=ended, done=done, best=best, median=middle)
+    return Findings(
+        minimize=minimize,
+        ended=ended,
+        done=done,
+        best=leading[0] if leading else best,
+        median=median(value_of(p) for p in done) if done else None,
+        objectives=objectives,
+        front=leading,
+    )
+
+
+def _front(objectives: Sequence[Objective], done: Sequence[Point]) -> tuple[Point, ...]:
+    by_number = {point.number: point for point in done}
+    numbers = front(objectives, {point.number: point.metrics for point in done})
+    return tuple(by_number[number] for number in numbers)
 
 
 def value_of(point: Point) -> float:

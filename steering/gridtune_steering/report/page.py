@@ -19,6 +19,7 @@ from gridtune_common.units import show_seconds
 from .axes import INACTIVE, show
 from .charts import curves, progress
 from .findings import Findings, findings, moment, run_seconds, seconds_between
+from .fronts import fronts, fronts_note
 from .importance import LEAST_POINTS, study
 from .parallel import parallel
 from .slices import slices, slices_note
@@ -26,6 +27,8 @@ from .slices import slices, slices_note
 _MOST_ROWS = 1000
 _MOST_FAILED_ROWS = 200
 _MOST_REASONS = 20
+_MOST_MEMBERS = 200  # rows of the front's table
+_MOST_TILES = 3  # objectives with a tile of their own
 _TAIL = 2000  # characters of a failed payload's output
 
 
@@ -56,6 +59,9 @@ class Cell:
     number: bool = False
 
 
+_ON_FRONT, _NOT_ON_FRONT = Cell(text="yes", key="yes"), Cell(text="")
+
+
 def page(export: Export) -> str:
     """Return the report of a task as one HTML document."""
     task = export.task
@@ -66,18 +72,27 @@ def page(export: Export) -> str:
 
     over_time = progress(found, objective) if found.ended else None
     learning = curves(found, export.points, export.reports, owners, objective)
-    lines = parallel(found, space, objective) if found.done and space else None
+    trades = fronts(found) if found.done else []
+    lines = parallel(found, space) if found.done and space else None
     small = slices(found, space, objective) if found.done else []
-    rows, rows_note = _rows(found, export, list(space))
+    metrics = _metrics(found, export)
+    rows, rows_note = _rows(found, export, metrics, list(space))
+    members = [_member(point, metrics, list(space)) for point in found.front[:_MOST_MEMBERS]]
 
     script, style = _asset("report.js"), _asset("report.css")
-    charts = [chart for chart in (over_time, learning, lines, *small) if chart is not None]
+    charts = [chart for chart in (*trades, over_time, learning, lines, *small) if chart is not None]
     library = _plotly_js() if charts else ""
     return _template().render(
         task=task,
         summary=task.summary,
         found=found,
         objective=objective,
+        trade=_trade(found),
+        fronts=trades,
+        fronts_note=fronts_note(found),
+        member_columns=_columns(["point", *metrics, *space], members),
+        members=members,
+        most_members=_MOST_MEMBERS,
         tiles=_tiles(found, export),
         times=_times(export),
         progress=over_time,
@@ -89,7 +104,7 @@ def page(export: Export) -> str:
         least_points=LEAST_POINTS,
         reasons=_reasons(export),
         most_reasons=_MOST_REASONS,
-        columns=_columns(["point", "state", objective, *space, "failures", "worker", "duration", "message"], rows),
+        columns=_columns(_headings(found, metrics, list(space)), rows),
         rows=rows,
         rows_note=rows_note,
         source=task.source or json.dumps(task.document, indent=2),
@@ -119,11 +134,13 @@ def _tiles(found: Findings, export: Export) -> list[Tile]:
             detail=", ".join(filter(None, [of, *others])),
         )
     ]
-    if found.best is not None and found.median is not None:
+    if found.has_front and found.front:
+        tiles += _front_tiles(found)
+    elif found.best is not None and found.median is not None:
         tiles.append(
             Tile(label="best value", value=show(found.best.value, 5), detail=f"point {found.best.number}"),
         )
-    if found.gain is not None and len(found.done) > 1:
+    if found.gain is not None and len(found.done) > 1 and not found.has_front:
         tiles.append(Tile(label="median value", value=show(found.median, 5), detail="of the points done"))
         percent = f"{found.gain_percent:.1f} %" if found.gain_percent is not None else show(found.gain)
         detail = f"{show(found.gain)} better" if found.gain_percent is not None else ""
@@ -138,6 +155,30 @@ def _tiles(found: Findings, export: Export) -> list[Tile]:
         detail = f"{show_seconds(spent)} of training" if spent else ""
         tiles.append(Tile(label="duration", value=show_seconds(seconds), detail=detail))
     return tiles
+
+
+def _front_tiles(found: Findings) -> list[Tile]:
+    tiles = [Tile(label="on the front", value=str(len(found.front)), detail=f"of {len(found.done)} points done")]
+    for objective in found.objectives[:_MOST_TILES]:
+        best = found.best_in(objective)
+        if best is not None:
+            value = show(best.metrics[objective.metric], 5)
+            tiles.append(Tile(label=f"best {objective.metric}", value=value, detail=f"point {best.number}"))
+    return tiles
+
+
+def _trade(found: Findings) -> str:
+    """Return what the front says, in a sentence."""
+    if len(found.front) < 2:
+        return "This point is at least as good as every other in every objective."
+    ends = []
+    for objective in found.objectives:
+        values = [point.metrics[objective.metric] or 0.0 for point in found.front]
+        ends.append(f"{objective.metric} {show(min(values), 4)} to {show(max(values), 4)}")
+    return (
+        "No other point is at least as good as one of these in every objective and better in one. "
+        f"They span {', '.join(ends)}."
+    )
 
 
 def _times(export: Export) -> list[tuple[str, str]]:
@@ -171,9 +212,22 @@ def _reasons(export: Export) -> list[Reason]:
     ]
 
 
-def _rows(found: Findings, export: Export, names: list[str]) -> tuple[list[list[Cell]], str]:
+def _metrics(found: Findings, export: Export) -> list[str]:
+    """Return the names of all metrics, the objectives first."""
+    first = [objective.metric for objective in found.objectives]
+    others = (name for point in export.points for name in point.metrics if name not in first)
+    return [*first, *dict.fromkeys(others)]
+
+
+def _headings(found: Findings, metrics: list[str], names: list[str]) -> list[str]:
+    mark = ["front"] if found.has_front else []
+    return ["point", "state", *mark, *metrics, *names, "failures", "worker", "duration", "message"]
+
+
+def _rows(found: Findings, export: Export, metrics: list[str], names: list[str]) -> tuple[list[list[Cell]], str]:
     kept = _kept(found, export.points)
-    rows = [_row(point, names) for point in sorted(kept, key=lambda point: point.number)]
+    leading = {point.number for point in found.front} if found.has_front else None
+    rows = [_row(point, leading, metrics, names) for point in sorted(kept, key=lambda point: point.number)]
     note = (
         f"Shown are {len(kept)} of {len(export.points)} points: failures and the best."
         if len(kept) < len(export.points)
@@ -194,18 +248,35 @@ def _kept(found: Findings, points: list[Point]) -> list[Point]:
     return [*failed, *found.ranked()[: _MOST_ROWS - len(failed)]]
 
 
-def _row(point: Point, names: list[str]) -> list[Cell]:
+def _member(point: Point, metrics: list[str], names: list[str]) -> list[Cell]:
+    """Return the row of a point in the table of the front."""
+    return [_cell(point.number), *_results(point, metrics), *_settings(point, names)]
+
+
+def _row(point: Point, leading: set[int] | None, metrics: list[str], names: list[str]) -> list[Cell]:
+    mark = [] if leading is None else [_ON_FRONT if point.number in leading else _NOT_ON_FRONT]
     seconds = seconds_between(point.started_at, point.ended_at)
     return [
         _cell(point.number),
         Cell(text=point.state.value, key=point.state.value),
-        Cell(text="") if point.value is None else _cell(point.value, 5),
-        *(_cell(point.parameters[name]) if name in point.parameters else Cell(text=INACTIVE) for name in names),
+        *mark,
+        *_results(point, metrics),
+        *_settings(point, names),
         _cell(point.attempts),
         Cell(text=point.worker, key=point.worker),
         Cell(text="") if seconds is None else Cell(text=show_seconds(seconds), key=seconds, number=True),
         Cell(text=point.message, key=point.message),
     ]
+
+
+def _results(point: Point, metrics: list[str]) -> list[Cell]:
+    """Return a point's metrics; the first objective is known also of points that have no final metrics."""
+    known = {metrics[0]: point.value, **point.metrics}
+    return [Cell(text="") if known.get(name) is None else _cell(known[name], 5) for name in metrics]
+
+
+def _settings(point: Point, names: list[str]) -> list[Cell]:
+    return [_cell(point.parameters[name]) if name in point.parameters else Cell(text=INACTIVE) for name in names]
 
 
 def _cell(value: str | float | None, digits: int = 4) -> Cell:

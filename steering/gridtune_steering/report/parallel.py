@@ -1,13 +1,13 @@
-"""Parallel coordinates: one line a point, through all its parameters to its value."""
+"""Parallel coordinates: one line a point, through all its parameters to its objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gridtune_common.protocol import Point, Value
+from gridtune_common.protocol import Objective, Point, Value
 
-from .axes import INACTIVE, Axis, axes, show, spread
+from .axes import INACTIVE, Axis, axes, is_number, show, spread
 from .figure import Chart, Figure, cut, figure, left_out, literal, shift
 from .findings import Findings, chosen, value_of
 
@@ -16,33 +16,35 @@ _SHADES = 8  # --shade-0 for the best eighth of the points to --shade-7 for the 
 _BELOW = -0.12  # where a parameter that is inactive lies on a parallel axis
 
 
-def parallel(found: Findings, space: Mapping[str, Any], objective: str) -> Chart:
-    """Return each done point as a line through its parameters to its value, darker the better."""
+def parallel(found: Findings, space: Mapping[str, Any]) -> Chart:
+    """Return each done point as a line through its parameters to its objectives, darker the better."""
     ranked = found.ranked()
     drawn = chosen(ranked, ranked, _LINES)
     columns = axes(space, (p.parameters for p in drawn))
-    goal = spread(objective, [value_of(p) for p in drawn])
+    goals = [_goal(objective, found, drawn) for objective in found.objectives]
+    leading = {p.number for p in found.leaders}
     partly = [any(axis.name not in p.parameters for p in drawn) for axis in columns]
 
     data = []
     size = -(-len(drawn) // _SHADES)
     for shade in reversed(range(_SHADES)):
         band = drawn[shade * size : (shade + 1) * size]
-        band = [p for p in band if p is not found.best]
+        band = [p for p in band if p.number not in leading]
         if band:
             line = {"width": 1.2, "color": f"var(--shade-{shade})"}
             opacity = 0.75 if len(drawn) < 150 else 0.4
-            data.append({**_parallel_trace(band, columns, goal), "line": line, "opacity": opacity})
-    if found.best is not None:
-        line = {"width": 3, "color": "var(--orange)"}
-        data.append({**_parallel_trace([found.best], columns, goal), "line": line})
+            data.append({**_parallel_trace(band, columns, goals, found), "line": line, "opacity": opacity})
+    leaders = [p for p in drawn if p.number in leading]
+    if leaders:
+        line = {"width": 3 if len(leaders) == 1 else 1.8, "color": "var(--orange)"}
+        data.append({**_parallel_trace(leaders, columns, goals, found), "line": line})
 
-    names = [*(axis.name for axis in columns), objective]
+    names = [axis.name for axis in (*columns, *goals)]
     layout = {
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 64, "r": 76, "t": 42, "b": 14},
-        "xaxis": {"visible": False, "range": [-0.05, len(columns) + 0.05], "fixedrange": True},
+        "xaxis": {"visible": False, "range": [-0.05, len(names) - 0.95], "fixedrange": True},
         "yaxis": {
             "visible": False,
             "range": [_BELOW - 0.1 if any(partly) else -0.06, 1.06],
@@ -50,13 +52,16 @@ def parallel(found: Findings, space: Mapping[str, Any], objective: str) -> Chart
         },
         "shapes": [_parallel_line(x) for x in range(len(names))],
         "annotations": [
-            *(_header(x, name, bold=x == len(columns)) for x, name in enumerate(names)),
-            *(_tick(x, at, text) for x, axis in enumerate([*columns, goal]) for at, text in axis.ticks()),
+            *(_header(x, name, bold=x >= len(columns)) for x, name in enumerate(names)),
+            *(_tick(x, at, text) for x, axis in enumerate([*columns, *goals]) for at, text in axis.ticks()),
             *(_inactive_tick(x) for x, missing in enumerate(partly) if missing),
         ],
     }
     note = [
-        "One line a point, from its parameters to its value. The best is orange; the others stand out more "
+        f"One line a point, from its parameters to its objectives. The front is orange; the others stand out more the "
+        f"better they rank in {found.objectives[0].metric}."
+        if found.has_front
+        else "One line a point, from its parameters to its value. The best is orange; the others stand out more "
         "the better they rank."
     ]
     note.append(left_out(len(drawn), len(found.done)))
@@ -69,7 +74,19 @@ def parallel(found: Findings, space: Mapping[str, Any], objective: str) -> Chart
     )
 
 
-def _parallel_trace(points: Iterable[Point], columns: Sequence[Axis], goal: Axis) -> Figure:
+def _goal(objective: Objective, found: Findings, drawn: Sequence[Point]) -> Axis:
+    values = [value for p in drawn if (value := _value(p, objective, found)) is not None]
+    return spread(objective.metric, values or [0.0])
+
+
+def _value(point: Point, objective: Objective, found: Findings) -> float | None:
+    if objective is found.objectives[0]:
+        return value_of(point)
+    value = point.metrics.get(objective.metric)
+    return value if is_number(value) else None
+
+
+def _parallel_trace(points: Iterable[Point], columns: Sequence[Axis], goals: Sequence[Axis], found: Findings) -> Figure:
     x: list[float | None] = []
     y: list[float | None] = []
     text: list[str] = []
@@ -80,9 +97,11 @@ def _parallel_trace(points: Iterable[Point], columns: Sequence[Axis], goal: Axis
             x.append(at)
             y.append(_BELOW if position is None else round(position + aside / len(axis.choices or (0,)), 4))
             text.append(_hover(point, axis, point.parameters.get(axis.name, INACTIVE)))
-        x.append(len(columns))
-        y.append(round(goal.position(value_of(point)) or 0.0, 4))
-        text.append(_hover(point, goal, value_of(point)))
+        for at, (goal, objective) in enumerate(zip(goals, found.objectives, strict=True), start=len(columns)):
+            value = _value(point, objective, found)
+            x.append(at)
+            y.append(None if value is None else round(goal.position(value) or 0.0, 4))
+            text.append(_hover(point, goal, value))
         x.append(None)
         y.append(None)
         text.append("")

@@ -9,7 +9,7 @@ from typing import Any
 from gridtune_common.protocol import Point
 
 from .axes import Axis, axes, show
-from .figure import Chart, Figure, cut, dots, figure, left_out, literal, shift, short, x_axis, y_axis
+from .figure import Chart, Figure, cut, dots, figure, left_out, literal, shift, short, value_axis, x_axis
 from .findings import Findings, chosen, value_of
 
 _SLICE_DOTS = 400
@@ -20,7 +20,7 @@ def slices(found: Findings, space: Mapping[str, Any], objective: str) -> list[Ch
     drawn = chosen(found.done, found.ranked(), _SLICE_DOTS)
     columns = axes(space, (p.parameters for p in found.done))
     return [
-        _slice(number, axis, drawn, found.best, objective)
+        _slice(number, axis, drawn, found, objective)
         for number, axis in enumerate(columns)
         if any(axis.name in p.parameters for p in drawn)
     ]
@@ -40,18 +40,21 @@ def slices_note(found: Findings, space: Mapping[str, Any]) -> str:
     )
 
 
-def _slice(number: int, axis: Axis, drawn: Sequence[Point], best: Point | None, objective: str) -> Chart:
+def _slice(number: int, axis: Axis, drawn: Sequence[Point], found: Findings, objective: str) -> Chart:
     active = [p for p in drawn if axis.name in p.parameters]
-    others = [p for p in active if p is not best]
+    leading = {p.number for p in found.leaders}
+    leaders = [p for p in active if p.number in leading]
+    others = [p for p in active if p.number not in leading]
     data = [_slice_dots("points", axis, others, objective, color="var(--blue)", opacity=0.6, size=6)]
-    if best is not None and best in active:
-        data.append(_slice_dots("best", axis, [best], objective, color="var(--orange)", size=11))
+    if leaders:
+        size = 8 if found.has_front else 11
+        data.append(_slice_dots("best", axis, leaders, objective, color="var(--orange)", size=size))
     layout = {
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 52, "r": 14, "t": 8, "b": 36},
         "xaxis": _slice_x(axis),
-        "yaxis": {**y_axis("", [value_of(p) for p in drawn]), "nticks": 5},
+        "yaxis": {**value_axis("", [value_of(p) for p in drawn]), "nticks": 5},
     }
     inactive = len(drawn) - len(active)
     return Chart(

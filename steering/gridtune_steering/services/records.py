@@ -24,6 +24,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import evaluations, events, points
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors, tasks
 from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import NotFound
@@ -91,23 +92,26 @@ def event_page(
 
 
 def best(steering: Steering, caller: Caller, reference: str) -> Best:
-    """The best point so far, and the median to compare it with.
+    """The best point so far, and the median to compare it with; with several objectives, the whole front.
 
     Raises:
         NotFound: No such task.
     """
     with steering.database.read() as connection:
         task = visible_task(connection, caller, reference)
-        [summary] = tasks.summarise(connection, [task])
+        objectives = tasks.objectives_of(task)
         values = points.values(connection, task.id)
-        number = summary.best_point
-        return Best(
-            goal=summary.goal,
-            objective=summary.objective,
-            point=None if number is None else _one_point(connection, task.id, number),
-            median=statistics.median(values) if values else None,
-            n_done=len(values),
-        )
+        leaders = points.chosen(connection, task.id, tasks.leaders(connection, task))
+    found = [_point(row) for row in leaders]
+    return Best(
+        goal=objectives[0].goal,
+        objective=objectives[0].metric,
+        point=found[0] if found else None,
+        median=statistics.median(values) if values else None,
+        n_done=len(values),
+        objectives=objectives,
+        front=found if len(objectives) > 1 else None,
+    )
 
 
 def export(steering: Steering, caller: Caller, reference: str) -> Export:
@@ -130,15 +134,20 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
 
 
 def as_csv(exported: Export) -> str:
-    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``."""
+    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``.
+
+    With several objectives, ``on_front`` says whether a point is on the front.
+    """
     parameters = list(exported.task.document["space"])
     metrics = sorted({name for point in exported.points for name in point.metrics})
     fixed = ["number", "state", "value", "attempts", "worker", "site", "created_at", "started_at", "ended_at"]
+    on_front = _front(exported)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         [
             *fixed,
+            *(["on_front"] if on_front is not None else []),
             *(f"param.{name}" for name in parameters),
             *(f"metric.{name}" for name in metrics),
             "message",
@@ -150,12 +159,21 @@ def as_csv(exported: Export) -> str:
         writer.writerow(
             [
                 *first,
+                *([point.number in on_front] if on_front is not None else []),
                 *(point.parameters.get(name) for name in parameters),
                 *(point.metrics.get(name) for name in metrics),
                 point.message,
             ]
         )
     return out.getvalue()
+
+
+def _front(exported: Export) -> set[int] | None:
+    objectives = exported.task.summary.objectives
+    if len(objectives) < 2:
+        return None
+    done = {point.number: point.metrics for point in exported.points if point.state is PointState.DONE}
+    return set(front(objectives, done))
 
 
 def _one_point(connection: Connection, task: str, number: int) -> Point:

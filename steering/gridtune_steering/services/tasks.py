@@ -12,6 +12,7 @@ from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     ChangeTask,
     FileEntry,
+    Objective,
     Payload,
     PointCounts,
     Task,
@@ -23,6 +24,7 @@ from gridtune_common.protocol import (
 from gridtune_common.taskfile import parse_task
 from gridtune_steering.bookkeeping import evaluations, events, points, tasks
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors
 from gridtune_steering.services.access import Caller, owned_task, visible_task
 from gridtune_steering.services.errors import Conflict, NotFound, Unusable
@@ -284,10 +286,25 @@ def summarise(connection: Connection, rows: Sequence[Record]) -> list[TaskSummar
     return [_summary(connection, row, counts[row.id]) for row in rows]
 
 
+def objectives_of(row: Record) -> list[Objective]:
+    """What a task optimises, in the task file's order."""
+    section = row.document["objective"]
+    return [Objective(item["metric"], item["goal"]) for item in (section if isinstance(section, list) else [section])]
+
+
+def leaders(connection: Connection, row: Record) -> list[int]:
+    """The numbers of the points to show first: the best one or, with several objectives, the whole front."""
+    objectives = objectives_of(row)
+    if len(objectives) > 1:
+        return front(objectives, points.done_metrics(connection, row.id))
+    best = points.best(connection, row.id, objectives[0].goal)
+    return [] if best is None else [best.number]
+
+
 def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> TaskSummary:
-    objective = row.document["objective"]
-    first = objective[0] if isinstance(objective, list) else objective
-    best = points.best(connection, row.id, first["goal"])
+    objectives = objectives_of(row)
+    leading = leaders(connection, row)
+    best = points.find(connection, row.id, leading[0]) if leading else None
     return TaskSummary(
         id=row.id,
         name=row.name,
@@ -296,13 +313,15 @@ def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> Tas
         algorithm=row.document["algorithm"]["name"],
         created_at=iso(row.created_at),
         counts=PointCounts(**counts),
-        objective=first["metric"],
-        goal=first["goal"],
+        objective=objectives[0].metric,
+        goal=objectives[0].goal,
         reason=row.reason,
         points=row.max_points,
         best=best.value if best else None,
         best_point=best.number if best else None,
         ended_at=iso(row.ended_at),
+        objectives=objectives,
+        n_front=len(leading) if len(objectives) > 1 else None,
     )
 
 

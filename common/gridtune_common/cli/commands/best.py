@@ -1,11 +1,15 @@
-"""Show the best point of a task so far, beside the median of all done points."""
+"""Show the best point of a task so far, beside the median of all done points.
+
+With several objectives, all points are shown that no other point beats: the Pareto front.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gridtune_common import protocol
-from gridtune_common.cli import connection, output, text
+from gridtune_common.cli import connection, metrics, output, text
 
 #: A gain of more than so many medians says more about the median than about the gain.
 _LARGEST_SHARE = 10
@@ -27,11 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for line in lines(best):
         output.say(line)
+    if best.front and (hidden := metrics.left_out(metrics.names(best.front, best), best)):
+        output.note(hidden)
     return 0
 
 
-def lines(best: protocol.Best) -> list[str]:
-    """The best point for people.
+def lines(best: protocol.Best, most: int | None = None) -> list[str]:
+    """The best point for people, or the front; of a long one the first *most* points.
 
     >>> lines(protocol.Best(goal="minimize", objective="loss"))
     ['no point is done yet']
@@ -39,6 +45,8 @@ def lines(best: protocol.Best) -> list[str]:
     point = best.point
     if point is None:
         return ["no point is done yet"]
+    if best.front is not None:
+        return _front(best, best.front, most)
     objective = text.one_line(best.objective)
     others = {name: metric for name, metric in point.metrics.items() if name != best.objective}
     return [
@@ -46,6 +54,22 @@ def lines(best: protocol.Best) -> list[str]:
         *(f"  {line}" for line in text.facts((name, text.value(item)) for name, item in point.parameters.items())),
         *([f"other metrics: {text.pairs(others)}"] if others else []),
         *([median(best)] if best.median is not None else []),
+    ]
+
+
+def _front(best: protocol.Best, front: list[protocol.Point], most: int | None) -> list[str]:
+    columns = metrics.shown(metrics.names(front, best), best)
+    header = ["point", *map(text.one_line, columns), "parameters"]
+    rows = [
+        [str(point.number), *metrics.cells(point, columns, best), text.pairs(point.parameters)]
+        for point in front[:most]
+    ]
+    points = "point" if len(front) == 1 else "points"
+    more = [f"and {len(front) - len(rows)} more"] if len(front) > len(rows) else []
+    return [
+        f"front of {len(front)} {points} among {best.n_done} done ({metrics.in_words(best)})",
+        *text.table(header, rows, width=output.width_of(sys.stdout), style=output.style_of(sys.stdout)),
+        *more,
     ]
 
 

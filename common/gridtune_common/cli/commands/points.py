@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
-from gridtune_common.cli import connection, output, text
+from gridtune_common.cli import connection, metrics, output, text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,38 +24,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List points, or show one."""
     now = datetime.now(timezone.utc)
+    hidden = ""
     with connection.opened(arguments) as client:
         message: protocol.PointPage | protocol.PointDetail
         if arguments.number is None:
             message = protocol.PointPage(list(client.all_points(arguments.task, state=arguments.state)))
         else:
             message = client.point(arguments.task, arguments.number)
-    if arguments.json:
-        output.emit(message)
-        return 0
-    shown = listing(message, now) if isinstance(message, protocol.PointPage) else detail(message, now)
+        if arguments.json:
+            output.emit(message)
+            return 0
+        if isinstance(message, protocol.PointDetail):
+            shown = detail(message, now)
+        else:
+            summary = client.task(arguments.task).summary
+            shown = listing(message, summary, now)
+            hidden = metrics.left_out(metrics.names(message.items, summary), summary)
     for line in shown:
         output.say(line)
+    if hidden:
+        output.note(hidden)
     return 0
 
 
-def listing(page: protocol.PointPage, now: datetime) -> list[str]:
-    """Points, a line each."""
+def listing(page: protocol.PointPage, summary: protocol.TaskSummary, now: datetime) -> list[str]:
+    """Points, a line each, with their metrics."""
     if not page.items:
         return ["no points"]
-    header = ["point", "state", "value", "failures", "time", "parameters"]
-    rows = [_row(point, now) for point in page.items]
+    columns = metrics.shown(metrics.names(page.items, summary), summary)
+    header = ["point", "state", *map(text.one_line, columns), "failures", "time", "parameters"]
+    rows = [_row(point, metrics.cells(point, columns, summary), now) for point in page.items]
     return text.table(header, rows, width=output.width_of(sys.stdout), style=output.style_of(sys.stdout))
 
 
-def _row(point: protocol.Point, now: datetime) -> list[str]:
+def _row(point: protocol.Point, values: list[str], now: datetime) -> list[str]:
     what = text.pairs(point.parameters)
     if point.state is protocol.PointState.FAILED and point.message:
         what = f"{text.one_line(point.message)} | {what}"
     return [
         str(point.number),
         point.state.value,
-        text.value(point.value),
+        *values,
         str(point.attempts),
         text.duration(text.seconds_between(point.started_at, point.ended_at, now)),
         what,

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gridtune_common import protocol
-from gridtune_common.cli import connection, output, space, text
+from gridtune_common.cli import connection, metrics, output, space, text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +49,12 @@ def lines(task: protocol.Task, now: datetime, style: output.Style) -> list[str]:
                 ("id", summary.id),
                 ("state", style.paint(state, text.STATE_COLOURS.get(state, "")) + reason),
                 ("owner", text.one_line(summary.owner)),
-                ("objective", f"{summary.goal} {text.one_line(summary.objective)}"),
+                ("objective", metrics.in_words(summary)),
                 ("algorithm", f"{text.one_line(summary.algorithm)}, seed {task.seed}"),
                 ("scheduler", _scheduler(task.document)),
                 ("points", _points(summary)),
                 ("best", best(summary)),
+                ("front", front(summary)),
                 ("created", text.local(summary.created_at)),
                 ("ended", ended),
                 ("versions", text.pairs(task.versions)),
@@ -69,6 +70,13 @@ def best(summary: protocol.TaskSummary) -> str:
     if summary.best is None:
         return ""
     return f"{text.one_line(summary.objective)} {text.value(summary.best)} at point {summary.best_point}"
+
+
+def front(summary: protocol.TaskSummary) -> str:
+    """How large the front of a task with several objectives is, in words; empty while there is none."""
+    if not summary.n_front:
+        return ""
+    return "1 point" if summary.n_front == 1 else f"{summary.n_front} points"
 
 
 def _points(summary: protocol.TaskSummary) -> str:

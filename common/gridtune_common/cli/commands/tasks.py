@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
-from gridtune_common.cli import connection, output, text
+from gridtune_common.cli import connection, metrics, output, text
 from gridtune_common.client import Client
 
 _PAGE = 200
@@ -67,7 +67,7 @@ def _row(task: protocol.TaskSummary, now: datetime) -> list[str]:
         f"{counts.done}/{task.points}" if task.points else str(counts.done),
         str(counts.failed),
         text.value(task.best),
-        f"{task.goal} {text.one_line(task.objective)}",
+        metrics.in_words(task) + (f" (front of {task.n_front})" if task.n_front else ""),
         text.duration(text.seconds_between(task.created_at, None, now)),
         text.one_line(task.owner),
     ]
