@@ -22,6 +22,7 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "random": "gridtune_steering.optimizers.uniform:UniformRandom",
     "sobol": "gridtune_steering.optimizers.sobol:Sobol",
     "grid": "gridtune_steering.optimizers.grid:Grid",
+    "gp": "gridtune_steering.optimizers.gaussian_process:GaussianProcess",
     "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptTpe",
     "hyperopt/anneal": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAnneal",
     "hyperopt/rand": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptRandom",

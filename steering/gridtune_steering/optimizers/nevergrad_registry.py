@@ -7,7 +7,11 @@ around every call.
 What an optimizer of the registry is, may depend on the budget and on how many workers there are (``NGOpt`` picks its
 method by both). The budget is the task's; the number of workers is counted: it is how many points wait for a result
 when the first one comes. Points that Nevergrad did not propose are told all the same, where the method can take them.
-Failed points are not told: populations go on without them.
+Proposals that are known already cost no training: their loss is told at once. Failed points, and proposals that break
+a constraint, are told as no better than the worst.
+
+Some methods, which are other libraries' loops turned inside out, cannot be asked again before they were told: asking
+would wait for ever. While such a one waits, other workers get points drawn at random.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -54,10 +59,15 @@ class Nevergrad(Optimizer):
         self._problem = problem
         self._options = options
         self._axes = {parameter.name: axis_of(parameter) for parameter in problem.space}
+        self._untold: set[str] = set()
         self._workers = options.get("num_workers", 1)
         self._optimizer = self._make(self._workers)
         self._asked: list[tuple[Any, Parameters]] = []
         self._candidates: dict[int, Any] = {}
+        self._points: dict[int, str] = {}
+        self._known: dict[str, float | list[float]] = {}
+        self._worst: float | list[float] | None = None
+        self._failed: list[Any] = []
         self._has_learnt = False
 
     @classmethod
@@ -76,12 +86,13 @@ class Nevergrad(Optimizer):
 
     def suggest(self, number: int, seed: int) -> Parameters:
         """Ask for a candidate."""
+        self._settle_refused()
         try:
             candidate = self._ask(seed)
-        except (ArithmeticError, ValueError, RecursionError):
+        except (ArithmeticError, AssertionError, ValueError, RecursionError):
             # covariances that degenerate on flat or discrete losses: methods of this kind are meant to be restarted
             self._optimizer = self._make(self._workers)
-            candidate = self._ask(seed)
+            candidate = self._chance(seed)
         values = {name: axis.decode(float(candidate.value[name])) for name, axis in self._axes.items()}
         point = {name: values[name] for name in self._problem.space.active(values)}
         self._asked.append((candidate, point))
@@ -90,26 +101,59 @@ class Nevergrad(Optimizer):
     def pend(self, number: int, parameters: Parameters) -> None:
         """Keep the candidate that the point comes from, or make one for it."""
         asked = next((candidate for candidate, point in self._asked if point == parameters), None)
+        self._asked = [(candidate, point) for candidate, point in self._asked if candidate is not asked]
+        self._settle_refused()
         self._candidates[number] = self._candidate(parameters) if asked is None else asked
-        self._asked.clear()
+        self._points[number] = _key(parameters)
 
     def observe(self, number: int, losses: Sequence[float] | None) -> None:
-        """Tell the candidate's loss."""
+        """Tell the candidate's loss; that of a failed one as soon as there is a loss that can be called the worst."""
         if not self._has_learnt:
             self._count_workers()
-        candidate = self._candidates.pop(number)
+        candidate, point = self._candidates.pop(number), self._points.pop(number)
         if losses is None:
-            return
-        with quietly(number % 2**32):
-            try:
-                self._optimizer.tell(candidate, losses[0] if len(losses) == 1 else list(losses))
-            except self._nevergrad.errors.TellNotAskedNotSupportedError:
-                pass  # it goes on without what it did not propose
+            self._failed.append(candidate)
+        else:
+            told = losses[0] if len(losses) == 1 else list(losses)
+            self._known[point] = told
+            self._worst = told if self._worst is None else max(self._worst, told)
+            self._tell(candidate, told)
+        if self._worst is not None:
+            for failed in self._failed:
+                self._tell(failed, self._worst)
+            self._failed.clear()
+
+    def _settle_refused(self) -> None:
+        """Tell what is known of candidates that did not become points: they are known already, or not allowed."""
+        for candidate, point in self._asked:
+            loss = self._known.get(_key(point), self._worst)
+            if loss is not None and _key(point) not in self._points.values():
+                self._tell(candidate, loss)
+        self._asked.clear()
 
     def _ask(self, seed: int) -> Any:
         with quietly(seed):
             self._optimizer.parametrization.random_state.seed(seed)
-            return self._optimizer.ask()
+            if self._untold and _has_sequential_part(self._optimizer):
+                return self._chance(seed)  # it would wait for the result, for ever
+            candidate = self._optimizer.ask()
+        if not all(math.isfinite(value) for value in candidate.value.values()):
+            raise ValueError("it proposed what is no number")
+        self._untold.add(candidate.uid)
+        return candidate
+
+    def _chance(self, seed: int) -> Any:
+        with quietly(seed):
+            self._optimizer.parametrization.random_state.seed(seed)
+            return self._optimizer.parametrization.sample()
+
+    def _tell(self, candidate: Any, loss: float | list[float]) -> None:
+        with quietly(len(self._known)):
+            try:
+                self._optimizer.tell(candidate, loss)
+                self._untold.discard(candidate.uid)
+            except self._nevergrad.errors.TellNotAskedNotSupportedError:
+                pass  # it goes on without what it did not propose
 
     def _count_workers(self) -> None:
         """Start again for as many workers as there are, now that they have shown."""
@@ -118,10 +162,10 @@ class Nevergrad(Optimizer):
         if workers > 1 and "num_workers" not in self._options:
             self._workers = workers
             self._optimizer = self._make(workers)
-            points = {number: candidate.value for number, candidate in self._candidates.items()}
-            self._candidates = {number: self._spawn(value) for number, value in points.items()}
+            self._candidates = {number: self._spawn(each.value) for number, each in self._candidates.items()}
 
     def _make(self, workers: int) -> Any:
+        self._untold.clear()
         budget = self._options.get("budget", self._problem.budget or _BUDGET)
         with quietly(self._problem.seed):
             variables = {name: self._variable(axis) for name, axis in self._axes.items()}
@@ -152,6 +196,20 @@ class Nevergrad(Optimizer):
     def _spawn(self, value: Mapping[str, float]) -> Any:
         with quietly(0):
             return self._optimizer.parametrization.spawn_child(new_value=dict(value))
+
+
+def _has_sequential_part(optimizer: Any) -> bool:
+    """Whether the method, or one that it has chosen for itself, must be told before it is asked again."""
+    from nevergrad.optimization.recaster import SequentialRecastOptimizer
+
+    parts = [getattr(optimizer, "optim", None)]
+    for several in ("optims", "optimizers"):
+        parts += getattr(optimizer, several, None) or []
+    return isinstance(optimizer, SequentialRecastOptimizer) or any(map(_has_sequential_part, filter(None, parts)))
+
+
+def _key(point: Parameters) -> str:
+    return repr(sorted(point.items()))
 
 
 @functools.cache

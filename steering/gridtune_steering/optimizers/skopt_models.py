@@ -14,12 +14,12 @@ rest.
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gridtune_common.protocol import Parameters
 from gridtune_steering.optimizers.axes import Axis, Choice, Real, axis_of, middle
+from gridtune_steering.optimizers.losses import tame
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 
 #: Points drawn at random before there is a model: scikit-optimize's default.
@@ -164,14 +164,3 @@ class SkoptBoostedTrees(_Skopt):
 
         boosted = GradientBoostingRegressor(n_estimators=30, loss="quantile")  # scikit-optimize's default
         return Quantiles(base_estimator=boosted, random_state=seed)
-
-
-def tame(losses: Sequence[float]) -> list[float]:
-    """Cut losses that are out of all proportion: more than ten times as far above the median as the best is below.
-
-    >>> tame([1.0, 2.0, 3.0, 1e300])
-    [1.0, 2.0, 3.0, 17.5]
-    """
-    median = statistics.median(losses)
-    limit = median + 10 * (median - min(losses))
-    return [min(loss, limit) for loss in losses] if limit > median else list(losses)
