@@ -166,7 +166,7 @@ class SkoptAlone:
 
 
 def _boosted_trees() -> Any:
-    """What scikit-optimize makes of "GBRT", in a form that newer versions of scikit-learn take."""
+    """What scikit-optimize makes of "GBRT", in a form that newer versions of scikit-learn and NumPy take."""
     from sklearn.ensemble import GradientBoostingRegressor
     from skopt.learning import GradientBoostingQuantileRegressor
 
@@ -175,6 +175,12 @@ def _boosted_trees() -> Any:
             tags = super().__sklearn_tags__()
             tags.estimator_type = "regressor"
             return tags
+
+        def predict(self, rows: Any, return_std: bool = False, return_quantiles: bool = False) -> Any:
+            if not return_std:
+                return super().predict(rows, return_quantiles=return_quantiles)
+            low, middle, high = super().predict(rows, return_quantiles=True).T  # the other way needs an older NumPy
+            return middle, (high - low) / 2
 
     return Quantiles(base_estimator=GradientBoostingRegressor(n_estimators=30, loss="quantile"))
 

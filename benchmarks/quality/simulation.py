@@ -46,6 +46,8 @@ def play(driver: Driver, instance: Instance, *, budget: int, workers: int, seed:
             if asked is None:
                 break
             token, point = asked
+            if complaint := instance.space.explain(point):
+                raise ValueError(f"a point outside of the space: {complaint}")
             end = now + rng.lognormvariate(0, _SIGMA)
             heapq.heappush(busy, (end, n_asked, token, instance.loss(point)))
             seen.add(tuple(sorted(point.items())))

@@ -43,7 +43,6 @@ def _svr_diabetes() -> SearchSpace:
         log_c=_LOG_C,
         log_gamma=_LOG_GAMMA,
         epsilon={"type": "ordinal", "choices": [0.01, 0.03, 0.1, 0.3, 0.6, 1.0]},
-        scaler=["none", "standard"],
     )
 
 
@@ -51,7 +50,7 @@ def _train_svr_diabetes(point: Point) -> float:
     from sklearn.svm import SVR
 
     model = SVR(C=10 ** point["log_c"], gamma=10 ** point["log_gamma"], epsilon=point["epsilon"], max_iter=20_000)
-    return 1 - _score(_scaled(model) if point["scaler"] == "standard" else model, "diabetes", "r2")
+    return 1 - _score(_scaled(model), "diabetes", "r2")
 
 
 def _boosting_diabetes() -> SearchSpace:
@@ -82,10 +81,10 @@ def _train_boosting_diabetes(point: Point) -> float:
 def _mlp_wine() -> SearchSpace:
     return parse(
         log_rate={"type": "float", "low": -4, "high": -0.5, "step": 0.25},
-        width={"type": "ordinal", "choices": [2, 4, 8, 16, 32]},
-        alpha={"type": "ordinal", "choices": [1e-5, 1e-3, 1e-1, 1.0]},
-        batch={"type": "ordinal", "choices": [8, 32, 128]},
-        activation=["relu", "tanh", "logistic"],
+        log_alpha={"type": "float", "low": -5, "high": 1, "step": 0.5},
+        width={"type": "ordinal", "choices": [3, 6, 12, 24]},
+        batch={"type": "ordinal", "choices": [16, 64]},
+        activation=["relu", "tanh"],
     )
 
 
@@ -95,7 +94,7 @@ def _train_mlp_wine(point: Point) -> float:
     model = MLPClassifier(
         (point["width"],),
         learning_rate_init=10 ** point["log_rate"],
-        alpha=point["alpha"],
+        alpha=10 ** point["log_alpha"],
         batch_size=point["batch"],
         activation=point["activation"],
         max_iter=12,
