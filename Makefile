@@ -41,7 +41,7 @@ bench: setup
 
 lock:              ## renew the pinned versions in constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
-	    --python-version 3.11 --all-extras --no-emit-package gridtune pyproject.toml -o constraints.txt
+	    --python-version 3.11 --extra dev --extra docker --no-emit-package gridtune pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -19,7 +19,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "skopt/gbrt": {"n_points": 100},
 }
 #: What takes longer all the same.
-_LONG = {"skopt/gp", "skopt/rf", "skopt/et", "skopt/gbrt", "hyperopt/atpe", "optuna/gp"}
+_LONG = {"skopt/gp", "skopt/rf", "skopt/et", "skopt/gbrt", "optuna/gp"}
 
 
 def rows() -> list[Any]:

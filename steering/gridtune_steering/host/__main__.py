@@ -13,9 +13,16 @@ from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
 
+#: What tells numerical libraries how many threads to use; they read it when they are loaded.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 def main() -> None:
     """Run until SIGTERM, or until the parent is gone."""
+    for variable in _THREADS:
+        os.environ.setdefault(
+            variable, "1"
+        )  # models are small: threads that fight for cores make them ten times slower
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hyperopt").setLevel(logging.WARNING)  # tells of every suggestion
     steering, bell = assemble(Settings.from_environment())

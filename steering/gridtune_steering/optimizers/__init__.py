@@ -26,7 +26,6 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptTpe",
     "hyperopt/anneal": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAnneal",
     "hyperopt/rand": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptRandom",
-    "hyperopt/atpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAdaptiveTpe",
     "nevergrad/*": "gridtune_steering.optimizers.nevergrad_registry:Nevergrad",
     "optuna/tpe": "gridtune_steering.optimizers.optuna_samplers:OptunaTpe",
     "optuna/cmaes": "gridtune_steering.optimizers.optuna_samplers:OptunaCmaEs",

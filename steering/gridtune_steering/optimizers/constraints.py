@@ -18,7 +18,7 @@ from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile.constraints import FUNCTIONS
 
 #: Of so many points drawn at random, one at least must fulfil the constraints, or the search would not get going.
-_DRAWS = 10_000
+_DRAWS = 5_000
 
 _FUNCTIONS = {
     "abs": abs,
@@ -105,11 +105,16 @@ class _Expression:
         self.text = text
         self._path = path
         self._errors = simpleeval.InvalidExpression
-        self._evaluator = simpleeval.SimpleEval(functions=_FUNCTIONS, names={})
+        self._evaluator = simpleeval.EvalWithCompoundTypes(functions=_FUNCTIONS, names={})
         try:
             self._tree = self._evaluator.parse(text)
         except (SyntaxError, simpleeval.InvalidExpression) as error:
             raise InvalidDocument([Flaw(path, f"{text!r} is no expression: {error}")]) from error
+        calls = [ast.unparse(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)]
+        unknown = [call for call in calls if call not in _FUNCTIONS]
+        if unknown:
+            message = f"{unknown[0]} cannot be called; there are {', '.join(_FUNCTIONS)}"
+            raise InvalidDocument([Flaw(path, message)])
         self._names = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)} - set(_FUNCTIONS)
 
     def holds(self, point: Mapping[str, Any]) -> bool:

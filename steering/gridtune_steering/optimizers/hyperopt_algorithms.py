@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 from gridtune_common.protocol import Parameters
 from gridtune_steering.optimizers.axes import Axis, Index, Real, axis_of
-from gridtune_steering.optimizers.global_random import seeded
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 
 
@@ -120,16 +119,3 @@ class HyperoptRandom(_Hyperopt):
     """Hyperopt's random search."""
 
     algorithm: ClassVar[str] = "rand"
-
-
-class HyperoptAdaptiveTpe(_Hyperopt):
-    """Adaptive TPE: TPE whose settings a model, trained on other problems, chooses anew for each suggestion."""
-
-    algorithm: ClassVar[str] = "atpe"
-    libraries: ClassVar[Sequence[str]] = ("hyperopt", "lightgbm", "scikit-learn", "numpy")
-    extra: ClassVar[str] = "atpe"
-
-    def suggest(self, number: int, seed: int) -> Parameters:
-        """As the others, but it draws from NumPy's and Python's global generators."""
-        with seeded(seed):
-            return super().suggest(number, seed)
