@@ -83,7 +83,7 @@ class Algorithm(Checked):
         options: The algorithm's own settings; checked by whoever knows the algorithm.
     """
 
-    name: str = "hyperopt/tpe"
+    name: str = "auto"
     seed: Optional[int] = None
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -21,23 +21,26 @@ from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 from gridtune_steering.optimizers.sobol import Sobol
 
 
+#: One point in so many is TPE's.
+_TPE_EVERY = 4
+#: Results that a model cannot do without.
+_FEWEST = 3
+
+
 class Auto(Optimizer):
-    """Sobol points, then a Gaussian process with some TPE."""
+    """Sobol points, then a Gaussian process with some TPE; or TPE alone."""
 
     several_objectives: ClassVar[bool] = True
     libraries: ClassVar[Sequence[str]] = ("optuna", "scikit-learn", "scipy", "numpy")
-    options: ClassVar[Mapping[str, Option]] = {
-        "n_initial_points": Option(kind=int, low=1),
-        "tpe_every": Option(kind=int, low=0),
-    }
+    options: ClassVar[Mapping[str, Option]] = {"n_initial_points": Option(kind=int, low=1)}
 
     def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
         self._problem = problem
         self._n_initial = options.get("n_initial_points", _n_initial(problem))
-        self._every = options.get("tpe_every", 4)
         self._sobol = Sobol(problem, {})
         self._tpe = OptunaTpe(problem, {"n_startup_trials": 0})
-        self._gp = GaussianProcess(problem, {"n_initial_points": 2}) if problem.n_objectives == 1 else None
+        self._process = GaussianProcess(problem, {"n_initial_points": 2}) if problem.n_objectives == 1 else None
+        self._models = [self._tpe] if self._process is None else [self._tpe, self._process]
         self._n_points = 0
         self._n_done = 0
 
@@ -46,30 +49,39 @@ class Auto(Optimizer):
         return self._turn(number).suggest(number, seed)
 
     def pend(self, number: int, parameters: Parameters) -> None:
-        """Tell all."""
-        self._n_points += 1
-        self._tpe.pend(number, parameters)
-        if self._gp is not None:
-            self._gp.pend(number, parameters)
+        """Tell all models."""
+        self._n_points += number >= 0
+        for model in self._models:
+            model.pend(number, parameters)
 
     def observe(self, number: int, losses: Sequence[float] | None) -> None:
-        """Tell all."""
+        """Tell all models."""
         self._n_done += losses is not None
-        self._tpe.observe(number, losses)
-        if self._gp is not None:
-            self._gp.observe(number, losses)
-
-    def _turn(self, number: int) -> Optimizer:
-        if self._n_points < self._n_initial or self._n_done < 3:
-            return self._sobol
-        if self._gp is None or (self._every and number % self._every == 0):
-            return self._tpe
-        return self._gp
+        for model in self._models:
+            model.observe(number, losses)
 
     @property
     def rationale(self) -> str:
-        """What it does now."""
-        return ""
+        """What it does now, and why."""
+        if self._is_starting:
+            return f"Sobol sequence: {self._n_initial} points that fill the space evenly, before there is a model"
+        if self._process is None:
+            return f"optuna/tpe: it models {self._problem.n_objectives} objectives at once"
+        return (
+            f"gp: a Gaussian process makes most of few results; every {_TPE_EVERY}th point by optuna/tpe,"
+            " which sees the whole history and makes no assumption of smoothness"
+        )
+
+    @property
+    def _is_starting(self) -> bool:
+        """Whether too little is known: users' own results shorten the start, failures lengthen it."""
+        n_known = max(self._n_points, self._n_done)
+        return n_known < self._n_initial or self._n_done < _FEWEST
+
+    def _turn(self, number: int) -> Optimizer:
+        if self._is_starting:
+            return self._sobol
+        return self._tpe if self._process is None or number % _TPE_EVERY == 0 else self._process
 
 
 def _n_initial(problem: Problem) -> int:

@@ -28,12 +28,16 @@ from gridtune_steering.optimizers.coordinates import Coordinates
 from gridtune_steering.optimizers.losses import tame
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 
-#: Random candidates, best known points to start from, and the evolution's rounds, parents and children.
-_N_RANDOM, _N_STARTS, _ROUNDS, _PARENTS, _CHILDREN = 500, 10, 5, 20, 15
+#: Random candidates, best known points to start from, and the evolution's parents and children in each round.
+_N_RANDOM, _N_STARTS, _PARENTS, _CHILDREN = 500, 10, 20, 15
+#: How far children are from their parents in each round, as a share of an axis.
+_SCALES = (0.2, 0.08, 0.03, 0.01, 0.003)
 #: So many of the best candidates are tried for one that is new and allowed.
 _MOST_TRIED = 200
 #: Steps of an iterative fit; more change little.
-_FIT_STEPS = 25
+_FIT_STEPS = 40
+#: The variance of the noise that is most probable before there are results, which have variance 1.
+_NOISE = 1e-4
 
 
 class GaussianProcess(Optimizer):
@@ -166,9 +170,9 @@ class _Search:
         rows = coordinates.random(_N_RANDOM, self._rng)
         near = [coordinates.mutate(np.repeat(starts, _CHILDREN, axis=0), scale, self._rng) for scale in (0.1, 0.02)]
         rows, values = self._rank(np.concatenate([rows, *near]))
-        for turn in range(_ROUNDS):
+        for scale in _SCALES:
             parents = np.repeat(rows[:_PARENTS], _CHILDREN, axis=0)
-            children, more = self._rank(coordinates.mutate(parents, 0.2 / 2.5**turn, self._rng))
+            children, more = self._rank(coordinates.mutate(parents, scale, self._rng))
             order = np.argsort(-np.concatenate([values, more]), kind="stable")[: 2 * _MOST_TRIED]
             rows = np.concatenate([rows, children])[order]
             values = np.concatenate([values, more])[order]
@@ -183,16 +187,17 @@ class _Search:
 def _regression(n_features: int) -> Any:
     """Scikit-learn's regression, fitted to the maximum a posteriori instead of the largest likelihood.
 
-    The logarithm of a length scale is normal around one that grows with the root of the number of features; that of the
-    noise is normal around one per cent.
+    The logarithm of a length scale is normal around one that grows with the root of the number of features, that of the
+    noise around next to none, and that of the variance around one.
     """
     import numpy as np
     from scipy.optimize import minimize
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import Matern, WhiteKernel
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    means = np.array([*[math.sqrt(2) + 0.5 * math.log(n_features)] * n_features, math.log(1e-2)])
-    deviations = np.array([*[math.sqrt(3)] * n_features, 2.0])
+    length = math.sqrt(2) + 0.5 * math.log(n_features)
+    means = np.array([0.0, *[length] * n_features, math.log(_NOISE)])
+    deviations = np.array([2.0, *[math.sqrt(3)] * n_features, 2.0])
 
     def most_probable(objective: Any, start: Any, bounds: Any) -> tuple[Any, float]:
         def penalised(theta: Any) -> tuple[float, Any]:
@@ -204,7 +209,8 @@ def _regression(n_features: int) -> Any:
         return found.x, found.fun
 
     start = [0.5 * math.sqrt(n_features)] * n_features
-    kernel = Matern(start, (1e-2, 1e3), nu=2.5) + WhiteKernel(1e-2, (1e-6, 1.0))
+    smooth = ConstantKernel(1.0, (1e-3, 1e4)) * Matern(start, (1e-2, 1e3), nu=2.5)
+    kernel = smooth + WhiteKernel(_NOISE, (1e-7, 1.0))
     return GaussianProcessRegressor(kernel=kernel, optimizer=most_probable)
 
 
