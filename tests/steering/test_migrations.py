@@ -7,13 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gridtune_common.protocol import PointOrigin
+from gridtune_common.protocol import Parameters, PointOrigin
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.services import records
 from gridtune_steering.testing import ManualClock, steering_in
 from service_bench import OPERATOR, Bench, document, loss_of
 
-_POINT = {"x": 0.5, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 2, "kind": "adam", "batch": 16}
+_POINT: Parameters = {"x": 0.5, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 2, "kind": "adam", "batch": 16}
 
 
 def make_old(folder: Path, *, observed: int) -> str:
