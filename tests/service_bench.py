@@ -7,11 +7,18 @@ from typing import Any
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
+    AddedPoints,
+    AddPoints,
     Ask,
     Fail,
     FailureCause,
+    ImportedResults,
+    ImportResults,
+    KnownResult,
     Lease,
     Outcome,
+    OwnPoint,
+    Parameters,
     Release,
     ReleaseCause,
     Scope,
@@ -19,7 +26,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import hosting, leases, results, submission
+from gridtune_steering.services import hosting, imports, leases, results, submission, wishes
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
@@ -97,6 +104,16 @@ class Bench:
         value = loss_of(lease.parameters) if loss is None else loss
         message = Tell(new_request_id(), lease.epoch, {"loss": value}, **more)
         return results.tell(self.steering, OPERATOR, lease.evaluation, message)
+
+    def wish(self, task: str, *wanted: Parameters) -> AddedPoints:
+        """Queue points of the user's own."""
+        message = AddPoints(new_request_id(), [OwnPoint(parameters) for parameters in wanted])
+        return wishes.add(self.steering, OPERATOR, task, message)
+
+    def bring(self, task: str, *found: Parameters, source: str = "") -> ImportedResults:
+        """Import results from elsewhere, each with the loss that belongs to its point."""
+        known = [KnownResult(parameters, {"loss": loss_of(parameters)}) for parameters in found]
+        return imports.take(self.steering, OPERATOR, task, ImportResults(new_request_id(), known, source))
 
     def fail(self, lease: Lease, **more: Any) -> Outcome:
         """Fail with an exit code."""

@@ -205,5 +205,6 @@ def task_documents(draw: st.DrawFn) -> dict[str, Any]:
             payload=payload_documents(),
             resources=_objects({}, cpus=st.integers(1, 8), gpus=st.integers(0, 8), memory=st.just("1.5GiB")),
             retry=_objects({}, attempts=st.integers(1, 100)),
+            warm_start=st.sampled_from(["digits-mlp", "t2t2t2t2", ["t2t2t2t2", "older.task"]]),
         )
     )

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -95,8 +95,19 @@ class Client:
     # --- tasks
 
     def submit(self, message: protocol.SubmitTask) -> protocol.Task:
-        """Register a task; the same request id again gives the same task."""
-        return self._call("POST", "/tasks", protocol.Task, body=message)
+        """Register a task; the same request id again gives the same task.
+
+        Tasks to start warm from may be named: the service is given their ids.
+        """
+        return self._call("POST", "/tasks", protocol.Task, body=self._with_ids(message))
+
+    def _with_ids(self, message: protocol.SubmitTask) -> protocol.SubmitTask:
+        named = message.document.get("warm_start")
+        references = [named] if isinstance(named, str) else named
+        if not isinstance(references, (list, tuple)) or not all(isinstance(name, str) for name in references):
+            return message  # nothing to look up, or nothing that could be; the service says so
+        ids = [self.task_id(reference) for reference in references]
+        return replace(message, document={**message.document, "warm_start": ids})
 
     def tasks(
         self,
@@ -169,6 +180,14 @@ class Client:
             if page.next is None:
                 return
             after = page.next
+
+    def add_points(self, task: str, message: protocol.AddPoints) -> protocol.AddedPoints:
+        """Queue points of the user's own, to be tried ahead of what the optimizer proposes."""
+        return self._call("POST", f"/tasks/{quote(task, safe='')}/points", protocol.AddedPoints, body=message)
+
+    def import_results(self, task: str, message: protocol.ImportResults) -> protocol.ImportedResults:
+        """Give the optimizer results from elsewhere to learn."""
+        return self._call("POST", f"/tasks/{quote(task, safe='')}/results", protocol.ImportedResults, body=message)
 
     def point(self, task: str, number: int) -> protocol.PointDetail:
         """A point with its evaluations and reports."""

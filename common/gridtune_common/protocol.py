@@ -44,6 +44,14 @@ class PointState(str, Enum):
     CANCELLED = "cancelled"  #: The task ended first.
 
 
+class PointOrigin(str, Enum):
+    """Who proposed a point. Values are only ever added."""
+
+    INITIAL = "initial"  #: The task file, as one of its initial points.
+    USER = "user"  #: The user, while the task ran.
+    ALGORITHM = "algorithm"  #: The optimizer.
+
+
 class EvaluationState(str, Enum):
     """The states of an evaluation. Values are only ever added."""
 
@@ -196,6 +204,8 @@ class Task:
         source: The task file as submitted.
         seed: The seed in force: the task file's, or the one drawn at submission.
         versions: gridtune's, Python's and the optimizer library's version at submission.
+        wished: How many points of the user's own wait to be made.
+        known: How many results from elsewhere the optimizer was given.
     """
 
     summary: TaskSummary
@@ -203,6 +213,8 @@ class Task:
     source: str
     seed: int
     versions: dict[str, str]
+    wished: int = 0
+    known: int = 0
 
 
 @dataclass(frozen=True)
@@ -242,6 +254,63 @@ class FileEntry:
     size: int
     sha256: str
     executable: bool = False
+
+
+# --- the user's own points and results --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwnPoint:
+    """A point that the user wants to be tried."""
+
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class AddPoints:
+    """Try these points next, ahead of what the optimizer proposes; at most 1,000 in one message."""
+
+    request_id: str
+    points: list[OwnPoint]
+
+
+@dataclass(frozen=True)
+class AddedPoints:
+    """How many points were queued, and how many of the user's own wait now, these included."""
+
+    added: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class KnownResult:
+    """A result from elsewhere: a whole point, and a finite number for each objective among its metrics."""
+
+    parameters: Parameters
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class ImportResults:
+    """Let the optimizer learn these results; at most 10,000 in one message.
+
+    They are no points of the task: they count for no stop rule and are never the best.
+
+    Attributes:
+        source: Where they come from, in words.
+    """
+
+    request_id: str
+    results: list[KnownResult]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ImportedResults:
+    """How many results were taken, and how many were skipped for each reason."""
+
+    taken: int
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------------
@@ -392,6 +461,7 @@ class Point:
         metrics: The final metrics; empty until the point is done.
         informed_by: How many results the optimizer had learnt when it proposed this point.
         observed: This point's place in the order in which the optimizer learnt results, from 0.
+        origin: Who proposed it.
     """
 
     number: int
@@ -408,6 +478,7 @@ class Point:
     message: str = ""
     worker: str = ""
     site: str = ""
+    origin: PointOrigin = PointOrigin.ALGORITHM
 
 
 @dataclass(frozen=True)
@@ -506,6 +577,28 @@ class Best:
 
 
 @dataclass(frozen=True)
+class StoredWish:
+    """A point of the user's own; ``point`` is its number once it is made."""
+
+    parameters: Parameters
+    created_at: str
+    created_by: str
+    point: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class StoredKnownResult:
+    """A result from elsewhere, with its place in the order in which the optimizer learnt results, from 0."""
+
+    number: int
+    parameters: Parameters
+    metrics: Metrics
+    source: str
+    created_at: str
+    observed: Optional[int] = None
+
+
+@dataclass(frozen=True)
 class Export:
     """Everything the bookkeeping holds of one task."""
 
@@ -516,6 +609,8 @@ class Export:
     evaluations: list[Evaluation]
     reports: list[StoredReport]
     events: list[Event]
+    wishes: list[StoredWish] = field(default_factory=list)
+    known: list[StoredKnownResult] = field(default_factory=list)
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

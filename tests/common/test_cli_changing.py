@@ -1,5 +1,6 @@
 """The commands that change something: what they send, and what they say is now true."""
 
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,31 @@ def test_submit_prints_how_to_start_workers(
         "  export GRIDTUNE_TOKEN=$(gridtune token create --task t2t2t2t2)",
         f"  gridtune agent --server {steering.url} --task t2t2t2t2",
     ]
+
+
+def test_submit_looks_tasks_to_start_warm_from_up(
+    steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The service gets ids; what became of their results is the first thing to be said."""
+    task = make_task()
+    task.document["warm_start"] = ["t2t2t2t2", "t3t3t3t3"]
+    details = {"source": "task t2t2t2t2", "taken": 38, "skipped": 2, "why": "2 outside of the space"}
+    steering.on("GET", "/whoami", protocol.Identity("ada", protocol.Scope.USER, "k1"))
+    steering.on("GET", "/tasks", protocol.TaskPage([task.summary]))
+    steering.on("POST", "/tasks", task)
+    event = protocol.Event(1, fake_steering.CREATED, "ada", "results.imported", details=details)
+    steering.on("GET", "/tasks/t2t2t2t2/events", protocol.EventPage([event]))
+    document = {**json.loads(TASK_FILE), "warm_start": ["digits", "t3t3t3t3"]}
+    (tmp_path / "task.json").write_text(json.dumps(document))
+
+    assert main(["submit", "task.json"]) == 0
+
+    [submitted] = [asked.body for asked in steering.asked if asked.method == "POST"]
+    assert submitted["document"]["warm_start"] == ["t2t2t2t2", "t3t3t3t3"]
+    assert json.loads(submitted["source"])["warm_start"] == ["digits", "t3t3t3t3"]
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "warm start: 38 results of task t2t2t2t2 taken, 2 skipped (2 outside of the space)"
+    )
 
 
 def test_submit_can_wait_for_the_end(

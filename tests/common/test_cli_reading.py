@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +370,27 @@ def test_a_gain_is_a_share_only_where_that_means_something(value: float, median:
     point = protocol.Point(7, protocol.PointState.DONE, {}, {}, 0, "", value=value)
 
     assert best.median(protocol.Best("minimize", "loss", point, median=median, n_done=20)).endswith(words)
+
+
+def test_points_of_the_users_own_are_marked(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The algorithm's points, which are most, are not."""
+    user, initial = protocol.PointOrigin.USER, protocol.PointOrigin.INITIAL
+    points = [make_point(0, origin=initial), make_point(1, origin=user), make_point(2)]
+    steering.on("GET", "/tasks/t2t2t2t2", make_task())
+    steering.on("GET", "/tasks/t2t2t2t2/points", protocol.PointPage(points))
+
+    assert main(["points", "t2t2t2t2"]) == 0
+
+    what = [line.partition("learning_rate")[0].split()[-1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert what == ["[initial]", "[user]", "1m15s"]
+
+
+def test_show_tells_what_waits_and_what_is_known(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """Points of the user's own that wait, and results from elsewhere."""
+    steering.on("GET", "/tasks/t2t2t2t2", replace(make_task(), wished=2, known=40))
+
+    assert main(["show", "t2t2t2t2"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "wished     2 of your own points wait" in lines
+    assert "known      40 results from elsewhere" in lines

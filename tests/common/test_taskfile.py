@@ -849,3 +849,30 @@ def test_initial_points_stay_in_the_document() -> None:
     assert task.initial_points == ({"width": 3}, {"width": 5})
     assert parse_task(task.to_json()) == task
     assert "initial_points" not in parse_task(ONE_POINT).to_json()
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [("digits-mlp", ("digits-mlp",)), (["t2t2t2t2", "older"], ("t2t2t2t2", "older")), ([], ()), (None, ())],
+)
+def test_a_warm_start_names_one_task_or_several(written: Any, kept: tuple[str, ...]) -> None:
+    """One needs no list; the document has the list, or nothing."""
+    task = parse_task({**ONE_POINT, "warm_start": written})
+
+    assert task.warm_start == kept
+    assert task.to_json().get("warm_start") == (list(kept) or None)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        pytest.param({"task": "a"}, "warm_start: .* is no list of tasks", id="no list"),
+        pytest.param(["a", 3], r"warm_start\[1\]: 3 is no text", id="no name"),
+        pytest.param(["a b"], r"warm_start\[0\]: .* cannot be used", id="blank"),
+        pytest.param(["a", "a"], r"warm_start\[1\]: .* is written twice", id="twice"),
+    ],
+)
+def test_a_warm_start_names_tasks_and_nothing_else(written: Any, message: str) -> None:
+    """Each flaw has its place."""
+    with pytest.raises(InvalidDocument, match=message):
+        parse_task({**ONE_POINT, "warm_start": written})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from openapi_spec_validator import validate
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
-from gridtune_common import protocol
+from gridtune_common import protocol, wire
+from gridtune_common.cli.foreign import Wanted, read_results
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import Scope
 from gridtune_steering.api.app import PREFIX, create_app
@@ -187,6 +189,10 @@ def test_the_operators_token_is_readable_by_its_owner_alone(api: Api, bench: Ben
         ("POST", "/tasks", b'{"request_id": "r", "document": {"a": NaN}}', 422, "finite"),
         ("POST", "/tasks", {"request_id": "r\0", "document": {}}, 422, "NUL"),
         ("POST", "/tasks", {"request_id": "r", "document": {"space": {}}}, 422, "space"),
+        ("POST", "/tasks/t/points", {"request_id": "r", "points": [{"parameters": {"x": []}}]}, 422, "points.0"),
+        ("POST", "/tasks/t/points", {"request_id": "r", "points": []}, 404, "no task 't'"),
+        ("POST", "/tasks/t/results", {"request_id": "r", "results": [{"parameters": {}}]}, 422, "results.0.metrics"),
+        ("POST", "/tasks/t/results", b'{"request_id": "r", "results": [{"metrics": {"a": NaN}}]}', 422, "results"),
         ("POST", "/evaluations/e/heartbeat", {"epoch": 2**60}, 422, "exact"),
         ("POST", "/evaluations/e/heartbeat", {"epoch": "1"}, 422, "epoch"),
     ],
@@ -310,6 +316,45 @@ def test_a_listing_finds_tasks_by_name(api: Api) -> None:
     assert [item["id"] for item in api.call("GET", "/tasks?name=bench").get_json()["items"]] == [task]
     assert api.call("GET", "/tasks?name=other").get_json()["items"] == []
     assert api.call("GET", "/tasks/bench").status_code == 404
+
+
+def test_own_points_and_results_come_over_http(api: Api, bench: Bench) -> None:
+    """A point to be tried, a result to be learnt; the export has both, and the CSV says who proposed a point."""
+    task = api.submit()
+    point = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 1, "kind": "adam", "batch": 16}
+    points = {"request_id": "r1", "points": [{"parameters": point}]}
+    results = {"request_id": "r2", "results": [{"parameters": {**point, "x": 2.0}, "metrics": {"loss": 1.5}}]}
+
+    added = api.call("POST", f"/tasks/{task}/points", points)
+    imported = api.call("POST", f"/tasks/{task}/results", {**results, "source": "notebook"})
+    bench.tell(bench.lease(task))
+    bench.tell(bench.lease(task))
+
+    exported = api.call("GET", f"/tasks/{task}/export").get_json()
+    rows = list(csv.DictReader(api.call("GET", f"/tasks/{task}/export?format=csv").text.splitlines()))
+    assert (added.get_json(), imported.get_json()) == ({"added": 1, "waiting": 1}, {"taken": 1, "skipped": {}})
+    assert [(wish["parameters"], wish["point"]) for wish in exported["wishes"]] == [(point, 0)]
+    assert [(known["source"], known["observed"]) for known in exported["known"]] == [("notebook", 0)]
+    assert [row["origin"] for row in rows] == ["user", "algorithm"]
+
+
+def test_an_export_can_be_imported_as_it_is(api: Api, bench: Bench, tmp_path: Path) -> None:
+    """As CSV and as JSON, with points of every kind and those that have no result."""
+    task, other = api.submit(points=20), api.submit()
+    for _ in range(12):
+        bench.tell(bench.lease(task))
+    bench.fail(bench.lease(task))
+    wanted = Wanted.by(api.call("GET", f"/tasks/{other}").get_json()["document"])
+    found = []
+    for form in ("csv", "json"):
+        path = tmp_path / f"results.{form}"
+        path.write_bytes(api.call("GET", f"/tasks/{task}/export?format={form}").data)
+        found.append(read_results(path, wanted))
+
+    assert found[0].results == found[1].results
+    assert [len(found[0].results), found[0].n_unfinished, found[0].ignored] == [12, 1, ()]
+    message = {"request_id": "r", "results": [wire.encode(result) for result in found[0].results]}
+    assert api.call("POST", f"/tasks/{other}/results", message).get_json() == {"taken": 12, "skipped": {}}
 
 
 def test_a_repeated_deletion_deletes_once(api: Api) -> None:

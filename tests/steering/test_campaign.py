@@ -11,9 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridtune_common.protocol import Parameters
+from gridtune_common.space import SearchSpace
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.campaign import Campaign, Credit, Failed, Finish, StopRule, Suggest, Tick, Told
+from gridtune_steering.campaign import (
+    Campaign,
+    Credit,
+    Failed,
+    Finish,
+    Known,
+    Origin,
+    Result,
+    StopRule,
+    Suggest,
+    Tick,
+    Told,
+    Wish,
+)
 from gridtune_steering.optimizers.constraints import Constraints
 from gridtune_steering.optimizers.port import Optimizer, Problem
 from optimizer_rows import QUICK, every_optimizer
@@ -250,6 +264,130 @@ def test_the_users_own_points_come_first_and_are_learnt_from() -> None:
     assert [suggestion.parameters for suggestion in suggestions[:2]] == [first, second]
     assert task.space.contains(suggestions[2].parameters)
     assert recorder.calls == [("pend", 0), ("pend", 1), ("pend", 2), ("observe", 1, [0.5])]
+
+
+POINT: Parameters = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 1, "kind": "adam", "batch": 16}
+
+
+def test_wishes_go_ahead_of_the_optimizer_and_after_the_initial_points() -> None:
+    """In the order in which they came, each once however often it is handed in while it waits."""
+    task = parse_task({**document(points=30), "initial_points": [POINT]})
+    recorder = Recorder(Problem(space=task.space), {})
+    campaign = campaign_with(recorder, task)
+    wishes = [Wish(str(number), {**POINT, "x": 2.0 + number}) for number in range(2)]
+    for wish in [*wishes, *wishes]:
+        assert campaign.handle(wish) == []
+
+    made = [action for action in campaign.handle(Credit(4)) if isinstance(action, Suggest)]
+
+    assert made[:3] == [
+        Suggest(0, POINT, 0, Origin.INITIAL),
+        Suggest(1, wishes[0].parameters, 0, Origin.USER, "0"),
+        Suggest(2, wishes[1].parameters, 0, Origin.USER, "1"),
+    ]
+    assert made[3].origin is Origin.ALGORITHM
+    assert recorder.calls == [("pend", number) for number in range(4)]
+
+
+def test_a_wish_takes_a_place_in_the_budget() -> None:
+    """A wish beyond the budget waits."""
+    campaign = campaign_of(task_with(points=2))
+    campaign.handle(Wish("w", POINT))
+    campaign.handle(Credit(2))
+    campaign.handle(Wish("late", {**POINT, "x": 3.0}))
+
+    assert campaign.handle(Credit(1)) == []
+    assert campaign.next_number == 2
+
+
+def test_known_results_are_learnt_and_count_for_no_rule() -> None:
+    """Neither target nor patience nor budget nor best takes note; the optimizer and the next point do."""
+    task = task_with(points=3, target=0.5, patience=1)
+    recorder = Recorder(Problem(space=task.space), {})
+    campaign = campaign_with(recorder, task)
+
+    for number in range(1, 4):
+        assert campaign.handle(Known(-number, {**POINT, "x": float(number)}, {"loss": 0.1})) == []
+    made = campaign.handle(Credit(5))
+
+    assert [action.informed_by for action in made if isinstance(action, Suggest)] == [3, 3, 3]
+    assert recorder.calls[:4] == [("pend", -1), ("observe", -1, [0.1]), ("pend", -2), ("observe", -2, [0.1])]
+    assert campaign.handle(Told(0, {"loss": 0.6})) == []
+
+
+def test_the_goal_turns_known_results_too() -> None:
+    """What is to be maximised reaches the optimizer as a loss."""
+    task = parse_task({**document(), "objective": {"metric": "loss", "goal": "maximize"}})
+    recorder = Recorder(Problem(space=task.space), {})
+
+    campaign_with(recorder, task).handle(Known(-1, POINT, {"loss": 2.0}))
+
+    assert recorder.calls[-1] == ("observe", -1, [-2.0])
+
+
+def test_no_known_point_is_proposed_again() -> None:
+    """In a space of six points of which four are known, the two others are made, and then the search is over."""
+    task = parse_task({**document(), "space": {"layers": {"type": "int", "low": 1, "high": 6}}, "stop": {"points": 9}})
+    campaign = campaign_of(task)
+    for layers in range(1, 5):
+        campaign.handle(Known(-layers, {"layers": layers}, {"loss": 1.0}))
+
+    made = [action for action in campaign.handle(Credit(6)) if isinstance(action, Suggest)]
+    campaign.handle(Told(0, {"loss": 1.0}))
+
+    assert sorted(str(action.parameters["layers"]) for action in made) == ["5", "6"]
+    assert [action.rule for action in campaign.handle(Told(1, {"loss": 1.0})) if isinstance(action, Finish)] == [
+        StopRule.SPACE
+    ]
+
+
+def test_a_wish_that_waits_keeps_an_exhausted_search_open() -> None:
+    """The user may want to measure again what is known from elsewhere."""
+    task = parse_task({**document(), "space": {"layers": {"type": "int", "low": 1, "high": 2}}, "stop": {"points": 9}})
+    campaign = campaign_of(task)
+    campaign.handle(Wish("w", {"layers": 1}))
+
+    assert campaign.handle(Known(-1, {"layers": 1}, {"loss": 1.0})) == []
+    assert campaign.handle(Known(-2, {"layers": 2}, {"loss": 1.0})) == []
+    assert campaign.handle(Credit(1)) == [Suggest(0, {"layers": 1}, 2, Origin.USER, "w")]
+
+
+def drive_with_user(
+    campaign: Campaign, space: SearchSpace, *, steps: int, seed: int
+) -> tuple[list[Suggest], list[Result]]:
+    """Like `drive`, while the user hands in results from elsewhere and points of their own."""
+    rng = random.Random(seed)
+    points: list[Suggest] = []
+    results: list[Result] = []
+    running: list[Suggest] = []
+    for step in range(steps):
+        if step % 3 == 0:
+            point = space.sample(rng)
+            results.append(Known(-1 - step // 3, point, {"loss": loss_of(dict(point))}))
+            campaign.handle(results[-1])
+        if step % 4 == 1:
+            campaign.handle(Wish(str(step), space.sample(rng)))
+        new = [action for action in campaign.handle(Credit(3 - len(running))) if isinstance(action, Suggest)]
+        points += new
+        running += new
+        ended = running.pop(rng.randrange(len(running)))
+        results.append(Told(ended.number, {"loss": loss_of(dict(ended.parameters))}))
+        campaign.handle(results[-1])
+    return points, results
+
+
+@every_optimizer
+def test_a_search_with_the_users_own_points_is_rebuilt_as_it_was(name: str) -> None:
+    """Every library takes wishes and results from elsewhere, and goes on after them as if nothing had happened."""
+    more: dict[str, Any] = {"space": FINITE} if optimizers.load(name).finite_spaces_only else {}
+    task = parse_task(document(points=60, algorithm=name, **more))
+    first, second = campaign_of(task), campaign_of(task)
+
+    points, results = drive_with_user(first, task.space, steps=14, seed=1)
+    second.restore(points, results)
+
+    assert [point.origin for point in points].count(Origin.USER) == 4
+    assert second.handle(Credit(4)) == first.handle(Credit(4))
 
 
 def test_another_seed_gives_other_points() -> None:

@@ -317,6 +317,7 @@ class Task(Checked):
         constants: JSON values that every point has besides its parameters.
         constraints: Expressions over parameters that every point must fulfil.
         initial_points: What to try first, in this order, before the algorithm proposes anything.
+        warm_start: The tasks, by id, whose results the algorithm knows from the start.
     """
 
     name: str
@@ -331,6 +332,7 @@ class Task(Checked):
     scheduler: Scheduler = field(default_factory=Scheduler)
     constraints: tuple[str, ...] = ()
     initial_points: tuple[Parameters, ...] = ()
+    warm_start: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The canonical task document, every default written out."""
@@ -348,10 +350,12 @@ class Task(Checked):
             stop=self.stop.to_json(),
             retry=self.retry.to_json(),
             initial_points=[dict(point) for point in self.initial_points] or None,
+            warm_start=list(self.warm_start) or None,
         )
 
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_initial_points("initial_points", self.initial_points, self.space)
+        yield from check_warm_start("warm_start", self.warm_start)
         yield from check_constraints("constraints", self.constraints, self.space.names)
         yield from check_task_name("name", self.name)
         if not self.objectives:
@@ -367,6 +371,7 @@ class Task(Checked):
         self._set("constants", copy_json(self.constants))
         self._set("constraints", tuple(text.strip() for text in self.constraints))
         self._set("initial_points", tuple(dict(point) for point in self.initial_points))
+        self._set("warm_start", tuple(self.warm_start))
 
 
 # --- checks between sections --------------------------------------------------------------------------------
@@ -426,6 +431,17 @@ def check_initial_points(path: str, points: Any, space: SearchSpace) -> Iterator
             yield Flaw(place, complaint)
         elif any(other == point for other in points[:index]):
             yield Flaw(place, "is there already; no point is tried twice")
+
+
+def check_warm_start(path: str, tasks: Any) -> Iterator[Flaw]:
+    """A list of different tasks is expected."""
+    if not isinstance(tasks, (list, tuple)):
+        yield Flaw(path, f"{show(tasks)} is no list of tasks; write their names or ids, such as [digits-mlp]")
+        return
+    for index, task in enumerate(tasks):
+        yield from _check_pattern(f"{path}[{index}]", task, TASK_NAME, "digits-mlp")
+        if task in tasks[:index]:
+            yield Flaw(f"{path}[{index}]", f"{show(task)} is written twice; keep one")
 
 
 def check_metric(path: str, metric: Any) -> Iterator[Flaw]:

@@ -1,9 +1,9 @@
 """Reads a task from a document, and finds everything that is wrong with it.
 
 A key with the value null counts as left out. ``algorithm: random`` and ``scheduler: none`` are short for
-objects with that name alone; one constraint needs no list; a ``command`` may be a list of arguments, which
-the program will see as they are; numbers in the ``environment`` become text. A space in the format of another
-program is converted first.
+objects with that name alone; one constraint, or one task to start warm from, needs no list; a ``command`` may be
+a list of arguments, which the program will see as they are; numbers in the ``environment`` become text. A space
+in the format of another program is converted first.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from gridtune_common.taskfile.model import (
     check_initial_points,
     check_names,
     check_task_name,
+    check_warm_start,
 )
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "stop",
         "retry",
         "initial_points",
+        "warm_start",
     ),
     "objective": ("metric", "goal"),
     "algorithm": ("name", "seed", "options"),
@@ -163,12 +165,16 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
     initial_points = fields.get("initial_points", ())
     constraints = fields.get("constraints", ())
     constraints = [constraints] if isinstance(constraints, str) else constraints
+    warm_start = fields.get("warm_start", ())
+    warm_start = [warm_start] if isinstance(warm_start, str) else warm_start
+    flaws.adopt("", check_warm_start("warm_start", warm_start))
     if isinstance(sections["space"], SearchSpace):
         flaws.adopt("", check_initial_points("initial_points", initial_points, sections["space"]))
         flaws.adopt("", check_constraints("constraints", constraints, sections["space"].names))
     if len(flaws):
         return None
-    extras = {"constants": constants, "constraints": constraints, "initial_points": initial_points}
+    extras = {"constants": constants, "constraints": constraints}
+    extras |= {"initial_points": initial_points, "warm_start": warm_start}
     return flaws.build("", Task, name=name, **extras, **sections)
 
 

@@ -48,6 +48,10 @@ def task_schema() -> dict[str, Any]:
                 "type": "array",
                 "items": {"type": "object"},
             },
+            "warm_start": {
+                "description": "Tasks, by name or id, whose results the algorithm knows from the start.",
+                "anyOf": [_text("A task.", f"^{model.TASK_NAME}$"), _tasks()],
+            },
             "objective": _objective(),
             "algorithm": _algorithm(),
             "scheduler": _scheduler(),
@@ -62,6 +66,11 @@ def task_schema() -> dict[str, Any]:
         required=["space", "objective", "stop"],
     )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gridtune task", **schema}
+
+
+def _tasks() -> dict[str, Any]:
+    task = _text("A task.", f"^{model.TASK_NAME}$")
+    return {"description": "Tasks, each once.", "type": "array", "items": task, "uniqueItems": True}
 
 
 def _space() -> dict[str, Any]:

@@ -13,6 +13,8 @@ from flask import Response, request
 
 from gridtune_common import __version__, wire
 from gridtune_common.protocol import (
+    AddedPoints,
+    AddPoints,
     Ask,
     Best,
     ChangeTask,
@@ -23,6 +25,8 @@ from gridtune_common.protocol import (
     Health,
     Heartbeat,
     Identity,
+    ImportedResults,
+    ImportResults,
     Lease,
     Outcome,
     Payload,
@@ -41,7 +45,7 @@ from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.services import leases, records, results, submission, tasks, tokens
+from gridtune_steering.services import imports, leases, records, results, submission, tasks, tokens, wishes
 
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
@@ -117,6 +121,18 @@ def list_points(context: Context, task: str, *, query: PointQuery) -> PointPage:
 def get_point(context: Context, task: str, number: int) -> PointDetail:
     """See a point with its evaluations and reports."""
     return records.point_detail(context.steering, context.caller, task, number)
+
+
+@route("POST", "/tasks/<task>/points", access=Access.USER, body=AddPoints, returns=AddedPoints)
+def add_points(context: Context, task: str, *, body: AddPoints) -> AddedPoints:
+    """Queue points of your own, to be tried ahead of what the optimizer proposes."""
+    return wishes.add(context.steering, context.caller, task, body)
+
+
+@route("POST", "/tasks/<task>/results", access=Access.USER, body=ImportResults, returns=ImportedResults)
+def import_results(context: Context, task: str, *, body: ImportResults) -> ImportedResults:
+    """Give the optimizer results from elsewhere to learn."""
+    return imports.take(context.steering, context.caller, task, body)
 
 
 @route("GET", "/tasks/<task>/best", access=Access.USER, returns=Best)

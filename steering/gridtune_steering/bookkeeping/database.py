@@ -55,8 +55,8 @@ class Database:
         with self._turn, self._writer.begin() as connection:
             yield connection
 
-    def migrate(self) -> None:
-        """Bring the schema up to date."""
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the schema up to date, or up to an older revision."""
         from alembic import command  # web processes and hosts, which do not migrate, start the sooner without
         from alembic.config import Config
 
@@ -64,7 +64,7 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.write() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
     def close(self) -> None:
         """Give all connections back."""

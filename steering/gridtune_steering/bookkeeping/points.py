@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import Metrics, PointState
+from gridtune_common.protocol import Metrics, Parameters, PointState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, points, waiting
 
 #: States in which a point's result is known for good, and its optimizer has to learn it.
@@ -69,6 +69,25 @@ def counts(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, 
     for task, state, n in connection.execute(query.group_by(points.c.task_id, points.c.state)):
         found[task][state] = n
     return found
+
+
+def count(connection: Connection, task: str) -> int:
+    """How many points there are."""
+    return connection.execute(sa.select(sa.func.count()).where(points.c.task_id == task)).scalar_one()
+
+
+def every_parameters(connection: Connection, task: str) -> list[Parameters]:
+    """What was or will be tried, by number."""
+    query = sa.select(points.c.parameters).where(points.c.task_id == task)
+    return list(connection.execute(query.order_by(points.c.number)).scalars())
+
+
+def results(connection: Connection, task: str) -> Sequence[Record]:
+    """Number, parameters and metrics of all done points, by number."""
+    query = sa.select(points.c.number, points.c.parameters, points.c.metrics).where(
+        points.c.task_id == task, points.c.state == PointState.DONE.value
+    )
+    return connection.execute(query.order_by(points.c.number)).all()
 
 
 def count_ready(connection: Connection, task: str) -> int:

@@ -93,6 +93,7 @@ points = sa.Table(
     sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("state", _ID, nullable=False),
+    sa.Column("origin", _ID, nullable=False, server_default="algorithm"),  # who proposed the point
     sa.Column("parameters", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("value", sa.Float),
@@ -110,6 +111,35 @@ points = sa.Table(
     sa.Index("ix_points_task_id_state_number", "task_id", "state", "number"),
     sa.Index("ix_points_task_id_value", "task_id", "value"),
     sa.Index("ix_points_task_id_observed", "task_id", "observed"),
+)
+
+# points that users want to be tried, in the order of their ids
+wishes = sa.Table(
+    "wishes",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("created_by", _NAME, nullable=False),
+    sa.Column("point", sa.BigInteger),  # the point that fulfils the wish; null until it is made
+    sa.Index("ix_wishes_task_id_point", "task_id", "point"),
+    sqlite_autoincrement=True,
+)
+
+# results from elsewhere, for the optimizer to learn from
+known_results = sa.Table(
+    "known_results",
+    metadata,
+    sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, … in each task
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    # as in points: a place in the one order in which the task's optimizer learnt all results
+    sa.Column("observed", sa.BigInteger),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_known_results_task_id_observed", "task_id", "observed"),
 )
 
 evaluations = sa.Table(

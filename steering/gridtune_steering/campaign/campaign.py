@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -62,7 +61,7 @@ class Campaign:
         self._seed = problem.seed
         self._optimizer = optimizer
         self._initial_points = initial_points
-        self._wishes: deque[Wish] = deque()
+        self._wishes: dict[str, Wish] = {}
         self._rationale = ""
         self._open: set[int] = set()
         self._next_number = 0
@@ -103,7 +102,7 @@ class Campaign:
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what is to be done about it."""
         if isinstance(event, Wish):
-            self._wishes.append(event)
+            self._wishes.setdefault(event.name, event)  # one that waits already keeps its place
             return []
         if isinstance(event, (Told, Failed, Known)):
             self._learn(event)
@@ -131,7 +130,7 @@ class Campaign:
         if number < len(self._initial_points):
             return Suggest(number, self._initial_points[number], known, Origin.INITIAL)
         if self._wishes:
-            wish = self._wishes.popleft()
+            wish = self._wishes.pop(next(iter(self._wishes)))
             return Suggest(number, wish.parameters, known, Origin.USER, wish.name)
         parameters = self._propose_new()
         return None if parameters is None else Suggest(number, parameters, known)
@@ -204,7 +203,7 @@ class Campaign:
             return Finish(StopRule.PATIENCE, f"patience: {missed} in {self._n_since_best} points")
         if stop.points is not None and self._next_number >= stop.points and not self._open:
             return Finish(StopRule.POINTS, f"all {stop.points} points have ended")
-        if self._novelty.is_exhausted and not self._open:
+        if self._novelty.is_exhausted and not self._open and not self._wishes:
             return Finish(StopRule.SPACE, self._novelty.exhaustion)
         return None
 

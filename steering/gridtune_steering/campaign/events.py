@@ -38,7 +38,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The user wants this point tried, ahead of what the optimizer would propose. *name* tells wishes apart."""
+    """The user wants this point tried, ahead of what the optimizer would propose.
+
+    *name* tells wishes apart: while one waits, it may be handed in again, which changes nothing.
+    """
 
     name: str
     parameters: Parameters

@@ -154,6 +154,8 @@ def _blaming_the_optimizer() -> Iterator[None]:
 def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[int, int]], list[Action]]:
     learnt: list[tuple[int, int]] = []
     actions: list[Action] = []
+    for wish in news.wishes:
+        actions += campaign.handle(wish)
     for result in news.results:
         learnt.append((result.number, campaign.n_observed))
         actions += campaign.handle(result)

@@ -20,7 +20,6 @@ from gridtune_steering.optimizers.optuna_samplers import OptunaTpe
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 from gridtune_steering.optimizers.sobol import Sobol
 
-
 #: One point in so many is TPE's.
 _TPE_EVERY = 4
 #: Results that a model cannot do without.

@@ -8,12 +8,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from gridtune_common.protocol import PointState, TaskState
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.bookkeeping import duties, events, points, requests, tasks
+from gridtune_steering.bookkeeping import duties, events, known, points, requests, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.campaign import Action, Campaign, Failed, Finish, Note, Origin, Suggest, Told
+from gridtune_steering.campaign import (
+    Action,
+    Campaign,
+    Failed,
+    Finish,
+    Known,
+    Note,
+    Origin,
+    Result,
+    Suggest,
+    Told,
+    Wish,
+)
 from gridtune_steering.services import leases
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.submission import problem_of
@@ -46,12 +60,15 @@ class News:
     """What happened to a task since its campaign last looked.
 
     Attributes:
-        results: What the campaign has not learnt yet, in the order in which it ended.
+        wishes: The user's own points that are to be made next; the campaign may have them already.
+        results: What the campaign has not learnt yet: results from elsewhere, then the points' own in the order in
+            which they ended.
         credit: How many workers wait for a point that does not exist yet.
         elapsed: Seconds for which the task has run, without pauses.
     """
 
-    results: Sequence[Told | Failed]
+    wishes: Sequence[Wish]
+    results: Sequence[Result]
     credit: int
     elapsed: float
 
@@ -90,6 +107,10 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
     with steering.database.read() as connection:
         row = _owned(tasks.find(connection, ownership.task), ownership)
         history = points.history(connection, ownership.task)
+        learnt = [
+            *((point.observed, _result(point)) for point in history if point.observed is not None),
+            *((result.observed, _known(result)) for result in known.learnt(connection, ownership.task)),
+        ]
     spec = parse_task(row.document)
     problem = problem_of(spec, row.seed)
     campaign = Campaign(
@@ -99,10 +120,9 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         optimizer=optimizers.create(spec.algorithm.name, problem, spec.algorithm.options),
         initial_points=spec.initial_points,
     )
-    learnt = sorted((point for point in history if point.observed is not None), key=lambda point: point.observed)
     campaign.restore(
         [_suggestion(point, spec) for point in history],
-        [_result(point) for point in learnt],
+        [result for _, result in sorted(learnt, key=lambda entry: entry[0])],
     )
     return campaign
 
@@ -116,11 +136,18 @@ def news(steering: Steering, ownership: Ownership) -> News:
     now = steering.clock()
     with steering.database.read() as connection:
         row = _owned(tasks.find(connection, ownership.task), ownership)
+        foreign = [_known(result) for result in known.unobserved(connection, ownership.task)]
         results = [_result(point) for point in points.unobserved(connection, ownership.task)]
         waiting = points.n_waiting(connection, ownership.task, now=now)
-        ready = points.count_ready(connection, ownership.task)
-    elapsed = row.ran_seconds + (now - row.running_since).total_seconds()
-    return News(results=results, credit=max(waiting - ready, 0), elapsed=elapsed)
+        credit = max(waiting - points.count_ready(connection, ownership.task), 0)
+        # one more than can be made now, so that the campaign knows that the search is not over
+        wished = wishes.waiting(connection, ownership.task, limit=credit + 1)
+    return News(
+        wishes=[Wish(str(wish.id), wish.parameters) for wish in wished],
+        results=[*foreign, *results],
+        credit=credit,
+        elapsed=row.ran_seconds + (now - row.running_since).total_seconds(),
+    )
 
 
 def write(
@@ -135,7 +162,8 @@ def write(
     Args:
         steering: The service's surroundings.
         ownership: Fences off a host that lost the task.
-        learnt: Point numbers with their place in the order of learning.
+        learnt: Numbers of points, and negative ones of results from elsewhere, with their place in the order of
+            learning.
         actions: What to do.
 
     Raises:
@@ -144,20 +172,11 @@ def write(
     now = steering.clock()
     with steering.database.write() as connection:
         row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        known.observe(connection, ownership.task, [(-number, place) for number, place in learnt if number < 0])
         for number, place in learnt:
-            points.update(connection, ownership.task, number, observed=place)
-        suggestions = [action for action in actions if isinstance(action, Suggest)]
-        points.insert(connection, [_point_values(ownership.task, action, now) for action in suggestions])
-        for suggestion in suggestions:
-            events.add(
-                connection,
-                at=now,
-                actor=_ACTOR,
-                kind="point.suggested",
-                task=ownership.task,
-                point=suggestion.number,
-                details={"informed_by": suggestion.informed_by},
-            )
+            if number >= 0:
+                points.update(connection, ownership.task, number, observed=place)
+        _make(connection, ownership.task, [action for action in actions if isinstance(action, Suggest)], now)
         for action in actions:
             if isinstance(action, Note):
                 task, details = ownership.task, {"note": action.text}
@@ -167,6 +186,22 @@ def write(
                 end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now, stopped_by=rule)
     if actions:
         steering.bell.ring_askers(ownership.task)
+
+
+def _make(connection: Connection, task: str, suggestions: Sequence[Suggest], now: datetime) -> None:
+    """Make points, each with its line in the log; a wish that one fulfils is done with."""
+    points.insert(connection, [_point_values(task, suggestion, now) for suggestion in suggestions])
+    for suggestion in suggestions:
+        number, details = suggestion.number, {"informed_by": suggestion.informed_by, **_provenance(suggestion)}
+        events.add(connection, at=now, actor=_ACTOR, kind="point.suggested", task=task, point=number, details=details)
+        if suggestion.wish is not None:
+            wishes.fulfil(connection, int(suggestion.wish), number)
+
+
+def _provenance(suggestion: Suggest) -> dict[str, Any]:
+    if suggestion.wish is not None:
+        return {"origin": suggestion.origin.value, "wish": int(suggestion.wish)}
+    return {} if suggestion.origin is Origin.ALGORITHM else {"origin": suggestion.origin.value}
 
 
 def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
@@ -224,7 +259,8 @@ def _owned(row: Record | None, ownership: Ownership) -> Record:
 
 
 def _suggestion(point: Record, spec: Task) -> Suggest:
-    origin = Origin.INITIAL if point.number < len(spec.initial_points) else Origin.ALGORITHM
+    # initial points always come first, also in databases that did not keep the origin yet
+    origin = Origin.INITIAL if point.number < len(spec.initial_points) else Origin(point.origin)
     return Suggest(point.number, point.parameters, point.informed_by, origin)
 
 
@@ -234,11 +270,16 @@ def _result(point: Record) -> Told | Failed:
     return Failed(point.number)
 
 
+def _known(result: Record) -> Known:
+    return Known(-result.number, result.parameters, result.metrics)
+
+
 def _point_values(task: str, suggestion: Suggest, now: datetime) -> dict[str, Any]:
     return {
         "task_id": task,
         "number": suggestion.number,
         "state": PointState.READY.value,
+        "origin": suggestion.origin.value,
         "parameters": suggestion.parameters,
         "metrics": {},
         "attempts": 0,

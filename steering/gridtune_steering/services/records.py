@@ -18,11 +18,14 @@ from gridtune_common.protocol import (
     Export,
     Point,
     PointDetail,
+    PointOrigin,
     PointPage,
     PointState,
+    StoredKnownResult,
     StoredReport,
+    StoredWish,
 )
-from gridtune_steering.bookkeeping import evaluations, events, points
+from gridtune_steering.bookkeeping import evaluations, events, known, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors, tasks
@@ -130,6 +133,8 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
             evaluations=[_evaluation(row) for row in evaluations.of_task(connection, task.id)],
             reports=[_report(row) for row in evaluations.reports_of_task(connection, task.id)],
             events=[_event(row) for row in events.page(connection, task.id, kind=None, after=0, limit=_LARGEST_NUMBER)],
+            wishes=[_wish(row) for row in wishes.of_task(connection, task.id)],
+            known=[_known(row) for row in known.of_task(connection, task.id)],
         )
 
 
@@ -151,6 +156,7 @@ def as_csv(exported: Export) -> str:
             *(f"param.{name}" for name in parameters),
             *(f"metric.{name}" for name in metrics),
             "message",
+            "origin",
         ]
     )
     for point in exported.points:
@@ -163,6 +169,7 @@ def as_csv(exported: Export) -> str:
                 *(point.parameters.get(name) for name in parameters),
                 *(point.metrics.get(name) for name in metrics),
                 point.message,
+                point.origin.value,
             ]
         )
     return out.getvalue()
@@ -201,6 +208,22 @@ def _point(row: Record) -> Point:
         message=row.message,
         worker=row.worker or "",
         site=row.site or "",
+        origin=PointOrigin(row.origin),
+    )
+
+
+def _wish(row: Record) -> StoredWish:
+    return StoredWish(row.parameters, iso(row.created_at), row.created_by, row.point)
+
+
+def _known(row: Record) -> StoredKnownResult:
+    return StoredKnownResult(
+        number=row.number,
+        parameters=row.parameters,
+        metrics=row.metrics,
+        source=row.source,
+        created_at=iso(row.created_at),
+        observed=row.observed,
     )
 
 

@@ -32,6 +32,7 @@ from gridtune_steering.optimizers.port import Problem
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Unusable
 from gridtune_steering.services.idempotency import once
+from gridtune_steering.services.imports import warm_start
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tasks import Reference, present, whole
 
@@ -43,7 +44,7 @@ def submit(steering: Steering, caller: Caller, message: SubmitTask) -> Task:
     """Register a task; it runs at once.
 
     Raises:
-        Unusable: The document, the algorithm or a file cannot be used.
+        Unusable: The document, the algorithm or a file cannot be used, or there is no task to start warm from.
     """
     spec = _checked(message)
     files = [_file_values(file, index) for index, file in enumerate(message.files)]
@@ -160,4 +161,5 @@ def _insert(
     if spec.space.size is not None:
         details["points_in_space"] = spec.space.size
     events.add(connection, at=now, actor=caller.user, kind="task.submitted", task=task, details=details)
+    warm_start(connection, caller, spec, task, now)
     return Reference(task)

@@ -22,7 +22,7 @@ from gridtune_common.protocol import (
     TaskSummary,
 )
 from gridtune_common.taskfile import parse_task
-from gridtune_steering.bookkeeping import evaluations, events, points, tasks
+from gridtune_steering.bookkeeping import evaluations, events, known, points, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors
@@ -114,13 +114,13 @@ def pause(connection: Connection, row: Record, reason: str, *, actor: str, now: 
 
 
 def _pause(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
-    _refuse_ended(row)
+    refuse_ended(row)
     if row.state == TaskState.RUNNING.value:
         pause(connection, row, f"paused by {caller.user}", actor=caller.user, now=now)
 
 
 def _resume(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
-    _refuse_ended(row)
+    refuse_ended(row)
     if row.state == TaskState.PAUSED.value:
         _set_state(connection, caller.user, row, TaskState.RUNNING, now, kind="task.resumed")
 
@@ -128,7 +128,7 @@ def _resume(connection: Connection, caller: Caller, row: Record, _message: Chang
 def _cancel(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
     if row.state == TaskState.CANCELLED.value:
         return
-    _refuse_ended(row)
+    refuse_ended(row)
     end(connection, row, TaskState.CANCELLED, f"cancelled by {caller.user}", actor=caller.user, now=now)
 
 
@@ -159,7 +159,12 @@ _CHANGES = {
 }
 
 
-def _refuse_ended(row: Record) -> None:
+def refuse_ended(row: Record) -> None:
+    """Refuse a change to a task that has come to its end.
+
+    Raises:
+        Conflict: It has.
+    """
     if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
         cure = "extend it, or submit it again" if row.stopped_by == "points" else "submit it again"
         raise Conflict(f"the task has ended ({row.reason}); {cure}")
@@ -328,7 +333,15 @@ def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> Tas
 def whole(connection: Connection, row: Record) -> Task:
     """A task as its owner sees it."""
     [summary] = summarise(connection, [row])
-    return Task(summary=summary, document=row.document, source=row.source, seed=row.seed, versions=row.versions)
+    return Task(
+        summary=summary,
+        document=row.document,
+        source=row.source,
+        seed=row.seed,
+        versions=row.versions,
+        wished=wishes.count_waiting(connection, row.id),
+        known=known.count(connection, row.id),
+    )
 
 
 def present(connection: Connection, task: str) -> Record:

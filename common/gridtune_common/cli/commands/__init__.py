@@ -41,6 +41,8 @@ COMMANDS = {
     "resume": Command("change", f"{_HERE}.resume", "hand out points again"),
     "cancel": Command("change", f"{_HERE}.cancel", "end a task"),
     "extend": Command("change", f"{_HERE}.extend", "grant a task more points"),
+    "add-point": Command("change", f"{_HERE}.add_point", "have points of your own tried next"),
+    "import": Command("change", f"{_HERE}.import_results", "give the algorithm results from elsewhere to learn"),
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),

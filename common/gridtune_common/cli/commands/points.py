@@ -10,6 +10,12 @@ from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
 from gridtune_common.cli import connection, metrics, output, text
 
+_PROPOSER = {
+    protocol.PointOrigin.INITIAL: "the task file",
+    protocol.PointOrigin.USER: "the user",
+    protocol.PointOrigin.ALGORITHM: "the algorithm",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -61,6 +67,8 @@ def _row(point: protocol.Point, values: list[str], now: datetime) -> list[str]:
     what = text.pairs(point.parameters)
     if point.state is protocol.PointState.FAILED and point.message:
         what = f"{text.one_line(point.message)} | {what}"
+    if point.origin is not protocol.PointOrigin.ALGORITHM:
+        what = f"[{point.origin.value}] {what}"
     return [
         str(point.number),
         point.state.value,
@@ -86,6 +94,7 @@ def detail(found: protocol.PointDetail, now: datetime) -> list[str]:
             ("started", text.local(point.started_at) if point.started_at else ""),
             ("ended", text.local(point.ended_at) if point.ended_at else ""),
             ("informed by", f"{point.informed_by} results"),
+            ("proposed by", _PROPOSER[point.origin]),
         ]
     )
     if found.evaluations:

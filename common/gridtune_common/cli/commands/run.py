@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
 from gridtune_common.cli import closing, connection, exits, follow, loading, output, text
+from gridtune_common.cli.commands import submit
 from gridtune_common.client import Client, new_request_id
 from gridtune_common.embedded import Service, Workers
 from gridtune_common.errors import ConfigurationError, ServiceError
@@ -70,7 +71,10 @@ def _submitted(client: Client, arguments: argparse.Namespace, loaded: LoadedTask
     if arguments.points:
         document["stop"] = {**(document.get("stop") or {}), "points": arguments.points}
     message = protocol.SubmitTask(new_request_id(), document, loaded.source, loaded.files)
-    return client.submit(message).summary
+    task = client.submit(message)
+    for line in submit.warm_start(client, task):
+        output.note(line)
+    return task.summary
 
 
 def _resumed(client: Client, arguments: argparse.Namespace, loaded: LoadedTask) -> protocol.TaskSummary:

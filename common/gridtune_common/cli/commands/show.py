@@ -53,6 +53,8 @@ def lines(task: protocol.Task, now: datetime, style: output.Style) -> list[str]:
                 ("algorithm", f"{text.one_line(summary.algorithm)}, seed {task.seed}"),
                 ("scheduler", _scheduler(task.document)),
                 ("points", _points(summary)),
+                ("wished", f"{task.wished} of your own points wait" if task.wished else ""),
+                ("known", f"{task.known} results from elsewhere" if task.known else ""),
                 ("best", best(summary)),
                 ("front", front(summary)),
                 ("created", text.local(summary.created_at)),

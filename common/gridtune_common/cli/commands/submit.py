@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gridtune_common import protocol
 from gridtune_common.cli import connection, follow, loading, output, text
-from gridtune_common.client import new_request_id
+from gridtune_common.client import Client, new_request_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     with connection.opened(arguments) as client:
         task = client.submit(message)
         if not arguments.json:
-            for line in lines(client.server, task.summary):
+            for line in [*warm_start(client, task), *lines(client.server, task.summary)]:
                 output.say(line)
             output.flush()
         code = 0
@@ -38,6 +40,19 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             output.emit(client.task(task.summary.id) if arguments.wait else task)
     return code
+
+
+def warm_start(client: Client, task: protocol.Task) -> list[str]:
+    """What was taken over from each of the tasks to start warm from."""
+    if not task.document.get("warm_start"):
+        return []
+    imports = client.events(task.summary.id, kind="results.imported").items
+    return [_account(event.details) for event in imports if event.details.get("source", "").startswith("task ")]
+
+
+def _account(details: Mapping[str, Any]) -> str:
+    skipped = f", {details.get('skipped')} skipped ({details.get('why', '')})" if details.get("skipped") else ""
+    return text.one_line(f"warm start: {details.get('taken')} results of {details.get('source')} taken{skipped}")
 
 
 def lines(server: str, summary: protocol.TaskSummary) -> list[str]:
