@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from gridtune_common.errors import InvalidDocument, MissingExtra
@@ -36,28 +38,36 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     # small trainings and models lose more by threads than they gain; processes that are started later inherit this
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-    memory = Memory(arguments.cache)
-    families = problems(memory)
-    if unknown := set(arguments.problems or ()) - set(families):
-        raise SystemExit(f"there is no problem {', '.join(sorted(unknown))}; there are: {', '.join(families)}")
-    names = arguments.problems or [name for name, family in families.items() if arguments.block in (None, family.block)]
-    if arguments.enumerate:
-        _enumerate(memory, names)
-        return 0
+    with closing(Memory(arguments.cache)) as memory:
+        names = _problems(arguments, memory)
+        if arguments.enumerate:
+            _enumerate(memory, names)
+            return 0
+        command = ["python", "-m", "benchmarks.quality", *(sys.argv[1:] if words is None else words)]
+        return _benchmark(arguments, names, memory, command)
+
+
+def _benchmark(arguments: argparse.Namespace, names: Sequence[str], memory: Memory, command: Sequence[str]) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "runs.jsonl"
+    path = arguments.out / "runs.csv"
     runs, known = _chosen(arguments, names), read(path)
-    missing = [] if arguments.report else [run for run in runs if run.key not in known or _again(run, arguments.again)]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them are known", flush=True)
-    failures = carry_out(missing, path=path, cache=arguments.cache, jobs=arguments.jobs, known=known.values())
+    missing = [] if arguments.report else [run for run in runs if _is_to_do(run, known, arguments.again)]
+    print(f"{len(runs)} runs, {len(missing)} of them to do", flush=True)
+    carry_out(
+        missing,
+        path=path,
+        cache=arguments.cache,
+        jobs=arguments.jobs,
+        limit=arguments.limit,
+        known=known.values(),
+    )
     finished = read(path)
     rows = [finished[run.key] for run in runs if run.key in finished]
     if not rows:
         raise SystemExit(f"{path} has no results of these: leave out --report")
-    command = ["python", "-m", "benchmarks.quality", *(sys.argv[1:] if words is None else words)]
-    print(report.write(rows, _optima(memory, names, list(finished.values())), arguments.out, command))
-    print(f"written: {arguments.out}/quality.md, quality.svg, runs.jsonl")
-    return 1 if failures else 0
+    print(report.write(rows, _optima(memory, finished.values()), arguments.out, command))
+    print(f"written: {arguments.out}/quality.md, quality.svg, runs.csv")
+    return 1 if any(row.has_failed for row in rows) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first-seed", type=int, default=0, help="to tune on other instances than those of the report")
     parser.add_argument("--budget", type=int, default=50, help="evaluations a run")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which a run has failed")
     parser.add_argument("--again", nargs="*", metavar="NAME", help="run these anew, or all, though they are known")
     parser.add_argument("--report", action="store_true", help="run nothing; write the report of what is known")
     parser.add_argument("--enumerate", action="store_true", help="only evaluate every point of the real problems")
@@ -87,6 +98,14 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "gridtune-quality" / "losses.sqlite"
     )
     return parser
+
+
+def _problems(arguments: argparse.Namespace, memory: Memory) -> list[str]:
+    families = problems(memory)
+    if unknown := set(arguments.problems or ()) - set(families):
+        raise SystemExit(f"there is no problem {', '.join(sorted(unknown))}; there are: {', '.join(families)}")
+    chosen = arguments.problems or families
+    return [name for name in chosen if arguments.block in (None, families[name].block)]
 
 
 def _chosen(arguments: argparse.Namespace, names: Sequence[str]) -> list[Run]:
@@ -122,17 +141,19 @@ def _takes_part(contender: Contender, drivers: Sequence[str]) -> bool:
     return OURS in drivers or not can_be_alone(contender.algorithm)
 
 
-def _again(run: Run, names: Sequence[str] | None) -> bool:
-    return names is not None and (not names or run.contender.label in names)
+def _is_to_do(run: Run, known: Mapping[str, Row], again: Sequence[str] | None) -> bool:
+    is_wanted_again = again is not None and (not again or run.contender.label in again)
+    return is_wanted_again or run.key not in known or known[run.key].has_failed
 
 
-def _optima(memory: Memory, names: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-    """The best losses that anybody ever found on the real problems."""
+def _optima(memory: Memory, rows: Iterable[Row]) -> dict[str, float]:
+    """The best losses that anybody ever found."""
     optima: dict[str, float] = {}
-    for name in names:
-        found = [row.best for row in rows if row.problem == name]
+    for row in rows:
+        optima[row.problem] = min(row.best, optima.get(row.problem, row.best))
+    for name in optima:
         _, best = memory.known(name)
-        optima[name] = min([*found, *([] if best is None else [best])])
+        optima[name] = min(optima[name], optima[name] if best is None else best)
     return optima
 
 
@@ -145,4 +166,5 @@ def _enumerate(memory: Memory, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its processes end with it
     sys.exit(main())

@@ -64,7 +64,8 @@ def _circumstances(rows: Sequence[Row], scores: Scores, command: Sequence[str]) 
         "Regret is the best loss found less the best there is, divided by the median of what random search left; "
         f"0 is the optimum, 1 is as good as random, and {MOST_REGRET:g} the most that counts. Ranks are among all rows "
         "of the table, 1 is the best. Smaller is better. In brackets: 95 % confidence (bootstrap over seeds within "
-        "each problem). `alone` is the library without gridtune, `*4` has four times the budget."
+        "each problem). `alone` is the library without gridtune, `*4` has four times the budget. "
+        "A run that crashed or hung has the most regret."
     )
     yield ""
 
@@ -75,9 +76,9 @@ def _overview(rows: Sequence[Row], scores: Scores, half: Scores) -> Iterator[str
     yield ""
     regrets = " | ".join(f"{block}, {mode}" for block, mode in blocks)
     ranks = " | ".join(f"rank {block}, {mode}" for block, mode in blocks)
-    others = "regret at half budget | ms per point | repeats"
+    others = "regret at half budget | ms per point | repeats | failed"
     yield f"| algorithm | rank overall | regret overall | {regrets} | {ranks} | {others} |"
-    yield "|---" * (6 + 2 * len(blocks)) + "|"
+    yield "|---" * (7 + 2 * len(blocks)) + "|"
     everything = list(range(len(scores.cells)))
     for index in _order(scores):
         regret, rank = scores.regret[index], scores.rank[index]
@@ -85,11 +86,12 @@ def _overview(rows: Sequence[Row], scores: Scores, half: Scores) -> Iterator[str
         columns += [scores.interval(regret, _cells(rows, scores, *block)) for block in blocks]
         numbers = [f"{fmean(rank[_cells(rows, scores, *block)].tolist()):.1f}" for block in blocks]
         own = [row for row in rows if row.label == scores.labels[index]]
-        points = sum(row.n_points for row in own)
+        points = max(sum(row.n_points for row in own), 1)
         numbers += [
             f"{fmean(half.regret[half.labels.index(scores.labels[index])].tolist()):.2f}",
             f"{1000 * sum(row.seconds for row in own) / points:.1f}",
             f"{100 * sum(row.n_repeats for row in own) / points:.0f} %",
+            f"{sum(row.has_failed for row in own)}",
         ]
         yield f"| {scores.labels[index]} | {' | '.join(map(str, [*columns, *numbers]))} |"
     yield ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +27,15 @@ from benchmarks.quality.simulation import play  # noqa: E402
 from benchmarks.quality.synthetic import FAMILIES  # noqa: E402
 
 SYNTHETIC = [family.name for family in FAMILIES]
-REAL = sorted(set(problems(Memory(Path(":memory:")))) - set(SYNTHETIC))
+with closing(Memory(Path(":memory:"))) as empty:
+    REAL = sorted(set(problems(empty)) - set(SYNTHETIC))
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Memory:
+def memory() -> Iterator[Memory]:
     """A memory that remembers nothing yet."""
-    return Memory(tmp_path / "losses.sqlite")
+    with closing(Memory(Path(":memory:"))) as memory:
+        yield memory
 
 
 class TestSyntheticProblems:
@@ -90,20 +95,28 @@ class TestRealProblems:
         instance = problems(memory)[name].instance(0)
         point = instance.space.sample(random.Random(0))
 
-        loss = instance.loss(point)
+        with closing(Memory(Path(":memory:"))) as other:
+            losses = [instance.loss(point), problems(other)[name].instance(1).loss(point)]
 
-        assert problems(Memory(Path(":memory:")))[name].instance(1).loss(point) == loss
+        assert losses[0] == losses[1]
 
     def test_a_point_is_trained_once(self, tmp_path: Path) -> None:
         """The second time the loss comes from the memory, also from another process's."""
-        points = [{"x": 0.5, "kind": "a"}, {"kind": "a", "x": 0.5}, {"x": 1.5, "kind": "a"}]
         trained: list[Point] = []
 
-        losses = [Memory(tmp_path / "m").recall("p", point, lambda p: trained.append(p) or p["x"]) for point in points]
+        def train(point: Point) -> float:
+            trained.append(point)
+            return float(point["x"])
 
-        assert losses == [0.5, 0.5, 1.5]
-        assert trained == [points[0], points[2]]
-        assert Memory(tmp_path / "m").known("p") == (2, 0.5)
+        with closing(Memory(tmp_path / "losses")) as one, closing(Memory(tmp_path / "losses")) as other:
+            losses = [
+                memory.recall("p", {"x": x, "kind": "a"}, train) for memory, x in [(one, 1), (other, 1), (one, 2)]
+            ]
+            known = other.known("p")
+
+        assert losses == [1.0, 1.0, 2.0]
+        assert [point["x"] for point in trained] == [1, 2]
+        assert known == (2, 1.0)
 
 
 class TestGames:
@@ -169,10 +182,7 @@ class TestScores:
         replace(row, label=label, problem=problem, seed=seed, best=best, half=best, optimum=1.0)
         for row in [
             Row(
-                key="",
                 label="",
-                algorithm="",
-                driver="ours",
                 block="synthetic",
                 problem="",
                 mode="sequential",
@@ -229,6 +239,16 @@ class TestScores:
 
         assert result.regret.tolist() == scores.score(self.ROWS, {}).regret.tolist()
 
+    def test_a_run_that_failed_is_the_worst(self) -> None:
+        """It has the most regret, and the last rank."""
+        failed = replace(self.ROWS[3], best=math.inf, half=math.inf, n_points=0)
+
+        result = scores.score([failed if row == self.ROWS[3] else row for row in self.ROWS], {})
+
+        assert failed.label == "good"
+        assert result.regret[result.labels.index("good"), 0] == scores.MOST_REGRET
+        assert result.rank[result.labels.index("good"), 0] == 3
+
     def test_ours_is_compared_to_alone_cell_by_cell(self) -> None:
         """The difference is the mean of the differences; three cells prove nothing."""
         [comparison] = scores.compare(scores.score(self.ROWS, {}), ["sequential"])
@@ -267,10 +287,24 @@ class TestCommand:
         assert main(words) == 0
         assert main([*words, "--report"]) == 0
 
-        assert "16 runs, 16 of them are known" in capsys.readouterr().out
-        assert len(read(tmp_path / "out" / "runs.jsonl")) == 16
+        assert "16 runs, 0 of them to do" in capsys.readouterr().out
+        assert len(read(tmp_path / "out" / "runs.csv")) == 16
         assert "| sobol |" in (tmp_path / "out" / "quality.md").read_text(encoding="utf-8")
         assert (tmp_path / "out" / "quality.svg").read_text(encoding="utf-8").startswith("<svg")
+
+    def test_a_run_that_hangs_has_failed_and_is_tried_again(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Its result says so, the command fails, and the next call runs it anew."""
+        words = ["--algorithms", "sobol", "--problems", "peaks-2", "--seeds", "1", "--modes", "sequential"]
+        words += ["--budget", "20", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "losses.sqlite")]
+
+        assert main([*words, "--limit", "0.0001"]) == 1
+        assert main(words) == 0
+
+        output = capsys.readouterr().out
+        assert "TimeoutError: not done after 0.0001 s" in output
+        assert output.count("2 runs, 2 of them to do") == 2
 
     def test_contenders_are_named_with_options_and_budgets(self) -> None:
         """What a label says is what runs."""
@@ -307,7 +341,7 @@ class Recorder:
 def _steps_aside(instance: Instance, rng: random.Random) -> list[tuple[str, object]]:
     """For each parameter of the best point, the nearest of some other values."""
     best = instance.best_point or {}
-    aside = []
+    aside: list[tuple[str, object]] = []
     for name, value in best.items():
         parameter = instance.space[name]
         others = [other for other in (parameter.sample(rng) for _ in range(30)) if other != value]
