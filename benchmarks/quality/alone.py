@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gridtune_common.protocol import Parameters
-from gridtune_common.space import Categorical, Int, Ordinal, Parameter, SearchSpace
+from gridtune_common.space import Categorical, Int, Normal, Ordinal, Parameter, SearchSpace
 
 from .drivers import Driver
 from .instances import nearest
@@ -56,6 +56,7 @@ class HyperoptAlone:
         hp, name = self._hyperopt.hp, parameter.name
         if isinstance(parameter, (Categorical, Ordinal)):
             return hp.choice(name, list(parameter.choices))
+        assert not isinstance(parameter, Normal)  # no problem here has one
         low, high = parameter.low, parameter.high
         if isinstance(parameter, Int):
             if parameter.log:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gridtune_common.space import Categorical, Float, Ordinal, Parameter, SearchSpace
+from gridtune_common.space import Categorical, Float, Normal, Ordinal, Parameter, SearchSpace
 
 #: A point whose values are of the right types, since they come from the space.
 Point = dict[str, Any]
@@ -52,6 +52,7 @@ def unit(parameter: Parameter, value: Any) -> float:
     """How far along the parameter's scale a value is, from 0 to 1; choices without an order count as a row."""
     if isinstance(parameter, (Categorical, Ordinal)):
         return parameter.grid_index(value) / max(parameter.grid_size - 1, 1)
+    assert not isinstance(parameter, Normal)  # no problem here has one
     low, high = float(parameter.low), float(parameter.high)
     if parameter.log:
         return math.log(value / low) / math.log(high / low)

@@ -57,7 +57,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_library_alone_finds_points(extra: str, names: list[str], source: Path, tmp_path: Path) -> None:
     """With that extra and nothing else, its optimizers go through a task; another library's say what is missing."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     install = [python, "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), f"{source}[{extra}]"]
     subprocess.run(install, check=True)
 
