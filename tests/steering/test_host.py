@@ -8,6 +8,8 @@ import pytest
 
 from gridtune_common.protocol import Parameters, TaskState
 from gridtune_steering import optimizers
+from gridtune_steering.bookkeeping import snapshots
+from gridtune_steering.optimizers.nevergrad_registry import Nevergrad
 from gridtune_steering.optimizers.uniform import UniformRandom
 from gridtune_steering.services import hosting, tasks
 from gridtune_steering.services.hosting import OwnershipLost
@@ -20,9 +22,7 @@ FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": 
 def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None) -> list[Parameters]:
     """Run a task with one worker; returns its points."""
     more: dict[str, Any] = {"space": FINITE} if optimizers.load(algorithm).finite_spaces_only else {}
-    task = bench.submit(
-        points=30, algorithm={"name": algorithm, "seed": 7, "options": QUICK.get(algorithm, {})}, **more
-    )
+    task = bench.submit(points=30, algorithm=algorithm, options=QUICK.get(algorithm, {}), **more)
     found = []
     for number in range(30):
         if rebuild_every is not None and number % rebuild_every == 0:
@@ -99,3 +99,38 @@ def test_a_broken_optimizer_pauses_its_task_and_no_other(bench: Bench, monkeypat
     assert summary.state is TaskState.PAUSED
     assert summary.reason == "the optimizer failed: ZeroDivisionError: a library's mistake"
     assert tasks.get(bench.steering, OPERATOR, fine).summary.counts.ready == 6
+
+
+def test_a_snapshot_spares_a_host_the_asking(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where asking matters, the next host begins at the snapshot, and finds the points that the first would have."""
+    monkeypatch.setattr("gridtune_steering.host.host._MOST_REPEATED", 0.0)
+    without = run_alone(bench, "nevergrad/OnePlusOne")
+    asked: list[int] = []
+    original = Nevergrad.suggest
+
+    def counted(self: Nevergrad, number: int, seed: int) -> Parameters:
+        asked.append(number)
+        return original(self, number, seed)
+
+    monkeypatch.setattr(Nevergrad, "suggest", counted)
+
+    assert run_alone(bench, "nevergrad/OnePlusOne", rebuild_every=10) == without
+    assert asked == list(range(30))
+
+
+def test_a_snapshot_of_another_version_is_passed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """History is the truth: what another program kept is not even looked at."""
+    monkeypatch.setattr("gridtune_steering.host.host._MOST_REPEATED", 0.0)
+    task = bench.submit(points=30, algorithm="nevergrad/OnePlusOne")
+    for _ in range(5):
+        bench.tell(bench.lease(task))
+    with bench.steering.database.write() as connection:
+        kept = snapshots.find(connection, task)
+        assert kept is not None
+        values = {"n_points": 5, "n_observed": 5, "at": kept.at}
+        snapshots.put(connection, task, versions={**kept.versions, "numpy": "0"}, state=b"no pickle", **values)
+
+    bench.new_host("next")
+    bench.clock.advance(11.0)
+
+    assert bench.lease(task).point == 5

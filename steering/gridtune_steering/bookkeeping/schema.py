@@ -239,3 +239,15 @@ duties = sa.Table(
     sa.Column("last_run_at", UtcDateTime),
     sa.Column("suspended_until", UtcDateTime),
 )
+
+# what optimizers were at some time: spares a rebuild the asking, and can be thrown away
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("n_points", sa.BigInteger, nullable=False),
+    sa.Column("n_observed", sa.BigInteger, nullable=False),
+    sa.Column("versions", sa.JSON, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)

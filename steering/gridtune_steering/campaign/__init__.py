@@ -17,6 +17,7 @@ from gridtune_steering.campaign.events import (
     Told,
     Wish,
 )
+from gridtune_steering.campaign.snapshot import Snapshot
 
 __all__ = [
     "Action",
@@ -29,6 +30,7 @@ __all__ = [
     "Note",
     "Origin",
     "Result",
+    "Snapshot",
     "StopRule",
     "Suggest",
     "Tick",

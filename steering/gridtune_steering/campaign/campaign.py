@@ -27,6 +27,7 @@ from gridtune_steering.campaign.events import (
 )
 from gridtune_steering.campaign.front import Front
 from gridtune_steering.campaign.novelty import Novelty
+from gridtune_steering.campaign.snapshot import Snapshot
 from gridtune_steering.optimizers.port import Optimizer, Problem
 
 
@@ -63,6 +64,7 @@ class Campaign:
         self._initial_points = initial_points
         self._wishes: dict[str, Wish] = {}
         self._rationale = ""
+        self._n_made_before = self._n_learnt_before = 0  # what a snapshot of the optimizer has seen
         self._open: set[int] = set()
         self._next_number = 0
         self._n_observed = 0
@@ -81,23 +83,33 @@ class Campaign:
         """How many results were learnt."""
         return self._n_observed
 
-    def restore(self, points: Iterable[Suggest], results: Iterable[Result]) -> None:
+    def restore(self, points: Iterable[Suggest], results: Iterable[Result], snapshot: Snapshot | None = None) -> None:
         """Take up a history: all points by number, and the results in the order in which they were learnt.
 
         Both are replayed as they came, so that the optimizer sees the calls that the first one saw, and proposes
-        what that one would have.
+        what that one would have. With a snapshot the optimizer has seen the beginning already.
         """
+        if snapshot is not None:
+            self._optimizer = snapshot.optimizer()
+            self._n_made_before, self._n_learnt_before = snapshot.n_points, snapshot.n_observed
         remaining = iter(results)
         for point in points:
             for result in islice(remaining, point.informed_by - self._n_observed):
                 self._learn(result)
-            if self._optimizer.asking_matters and point.origin is Origin.ALGORITHM:
+            is_missed = point.number >= self._n_made_before
+            if is_missed and self._optimizer.asking_matters and point.origin is Origin.ALGORITHM:
                 self._propose_new()
             self._pend(point.number, point.parameters)
         for result in remaining:
             self._learn(result)
         if self._next_number:
             self._rationale = self._optimizer.rationale
+
+    def snapshot(self) -> Snapshot | None:
+        """The optimizer's state, if a rebuild without it would take long; None if not, or if it cannot be kept."""
+        if not self._optimizer.asking_matters:
+            return None
+        return Snapshot.take(self._optimizer, n_points=self._next_number, n_observed=self._n_observed)
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what is to be done about it."""
@@ -158,28 +170,29 @@ class Campaign:
     def _pend(self, number: int, parameters: Parameters) -> None:
         if number != self._next_number:
             raise ValueError(f"point {number} cannot follow point {self._next_number - 1}")
-        self._optimizer.pend(number, parameters)
+        if number >= self._n_made_before:
+            self._optimizer.pend(number, parameters)
         self._novelty.add(parameters)
         self._open.add(number)
         self._next_number += 1
 
     def _learn(self, result: Result) -> None:
+        losses = None if isinstance(result, Failed) else self._losses(self._values(result))
+        if self._n_observed >= self._n_learnt_before:
+            if isinstance(result, Known):
+                self._optimizer.pend(result.number, result.parameters)
+            self._optimizer.observe(result.number, losses)
         self._n_observed += 1
         if isinstance(result, Known):
-            self._optimizer.pend(result.number, result.parameters)
             self._novelty.add(result.parameters)
-            self._optimizer.observe(result.number, self._losses(self._values(result)))
             return
         self._open.remove(result.number)
-        if isinstance(result, Failed):
-            self._optimizer.observe(result.number, None)
+        if isinstance(result, Failed) or losses is None:
             self._n_since_best += 1
             return
-        values = self._values(result)
-        losses = self._losses(values)
-        self._optimizer.observe(result.number, losses)
-        if self._best is None or self._objectives[0].better(values[0], self._best):
-            self._best = values[0]
+        value = self._values(result)[0]
+        if self._best is None or self._objectives[0].better(value, self._best):
+            self._best = value
         self._n_since_best = 0 if self._front.add(tuple(losses)) else self._n_since_best + 1
 
     def _values(self, result: Told | Known) -> list[float]:

@@ -21,6 +21,8 @@ _log = logging.getLogger("gridtune.host")
 _LOOK_AROUND = 1.0
 #: For how long a host thinks about points before it hands out those that it has, in seconds.
 _BATCH_TIME = 0.05
+#: For how long the next host may have to think again what this one has thought, in seconds.
+_MOST_REPEATED = 2.0
 
 
 class Host:
@@ -36,6 +38,7 @@ class Host:
         self._name = name
         self._ownerships: dict[str, Ownership] = {}
         self._campaigns: dict[str, Campaign] = {}
+        self._thought: dict[str, float] = {}
         self._stopping = threading.Event()
 
     @property
@@ -106,6 +109,7 @@ class Host:
     def _batch(self, ownership: Ownership) -> bool:
         news = hosting.news(self._steering, ownership)
         campaign = self._campaigns.get(ownership.task)
+        started = time.monotonic()
         with _blaming_the_optimizer():
             if campaign is None:
                 campaign = self._campaigns[ownership.task] = hosting.load(self._steering, ownership)
@@ -113,11 +117,21 @@ class Host:
             made = _make_points(campaign, news.credit)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
+        self._keep_snapshot(ownership, campaign, time.monotonic() - started)
         return 0 < len(made) < news.credit
+
+    def _keep_snapshot(self, ownership: Ownership, campaign: Campaign, seconds: float) -> None:
+        """Keep the optimizer's state whenever making the points since the last time would take a while again."""
+        self._thought[ownership.task] = self._thought.get(ownership.task, 0.0) + seconds
+        if self._thought[ownership.task] > _MOST_REPEATED:
+            self._thought[ownership.task] = 0.0
+            if (snapshot := campaign.snapshot()) is not None:
+                hosting.keep(self._steering, ownership, snapshot)
 
     def _drop(self, task: str) -> None:
         self._ownerships.pop(task, None)
         self._campaigns.pop(task, None)
+        self._thought.pop(task, None)
 
     def _pause(self, ownership: Ownership, error: OptimizerBroken) -> None:
         _log.error("task %s is paused", ownership.task, exc_info=error, extra={"action": "task_broken"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,10 +11,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from gridtune_common import __version__
 from gridtune_common.protocol import PointState, TaskState
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.bookkeeping import duties, events, known, points, requests, tasks, wishes
+from gridtune_steering.bookkeeping import duties, events, known, points, requests, snapshots, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign import (
     Action,
@@ -24,10 +26,12 @@ from gridtune_steering.campaign import (
     Note,
     Origin,
     Result,
+    Snapshot,
     Suggest,
     Told,
     Wish,
 )
+from gridtune_steering.campaign.snapshot import FORMAT
 from gridtune_steering.services import leases
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.submission import problem_of
@@ -111,6 +115,7 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
             *((point.observed, _result(point)) for point in history if point.observed is not None),
             *((result.observed, _known(result)) for result in known.learnt(connection, ownership.task)),
         ]
+        kept = snapshots.find(connection, ownership.task)
     spec = parse_task(row.document)
     problem = problem_of(spec, row.seed)
     campaign = Campaign(
@@ -123,8 +128,41 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
     campaign.restore(
         [_suggestion(point, spec) for point in history],
         [result for _, result in sorted(learnt, key=lambda entry: entry[0])],
+        _usable(kept, spec),
     )
     return campaign
+
+
+def keep(steering: Steering, ownership: Ownership, snapshot: Snapshot) -> None:
+    """Keep what a task's optimizer is by now, so that the next host need not ask for every point again.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more; nothing was written.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        snapshots.put(
+            connection,
+            ownership.task,
+            n_points=snapshot.n_points,
+            n_observed=snapshot.n_observed,
+            versions=_versions(parse_task(row.document)),
+            state=snapshot.state,
+            at=now,
+        )
+
+
+def _usable(kept: Record | None, spec: Task) -> Snapshot | None:
+    """The snapshot, unless this program or a library is not what it was when the snapshot was taken."""
+    if kept is None or kept.versions != _versions(spec):
+        return None
+    return Snapshot(kept.n_points, kept.n_observed, kept.state)
+
+
+def _versions(spec: Task) -> dict[str, Any]:
+    ours = {"format": FORMAT, "gridtune": __version__, "python": platform.python_version()}
+    return {**ours, **optimizers.library_versions(spec.algorithm.name)}
 
 
 def news(steering: Steering, ownership: Ownership) -> News:
