@@ -46,6 +46,8 @@ class Novelty:
         """In words, why there is no new point left."""
         if self._constraints:
             return f"no further point of the space fulfils the constraints: {len(self._known)} have been tried"
+        if self._space.size is None:
+            return f"no new point of the space is likely any more: {len(self._known)} have been tried"
         return f"all {self._space.size} points of the space have been tried"
 
     def add(self, point: Parameters) -> None:

@@ -14,6 +14,7 @@ The others need the same parameters in every trial, so they are asked for all, a
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -150,16 +151,49 @@ class OptunaCmaEs(_Optuna):
 
 
 class OptunaGp(_Optuna):
-    """Gaussian process with expected improvement."""
+    """Gaussian process with expected improvement, fitted to no more than ``max_observations`` results.
+
+    Beyond that many, which would cost their cube, the better half of those that it sees are the best ones, and the
+    others a sample of the rest.
+    """
 
     sampler: ClassVar[str] = "GPSampler"
     settings: ClassVar[Mapping[str, Any]] = {"warn_independent_sampling": False}
-    libraries: ClassVar[Sequence[str]] = ("optuna", "torch", "numpy")
+    libraries: ClassVar[Sequence[str]] = ("optuna", "torch", "scipy", "numpy")
     extra: ClassVar[str] = "optuna-gp"
     options: ClassVar[Mapping[str, Option]] = {
         "n_startup_trials": Option(kind=int),
         "deterministic_objective": Option(kind=bool),
+        "max_observations": Option(kind=int, low=10, high=100_000),
     }
+
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        self._most = options.pop("max_observations", 200)
+        super().__init__(problem, options)
+
+    def suggest(self, number: int, seed: int) -> Parameters:
+        """Sample from a model of the whole study, or of a part that is not too large."""
+        whole, self._study = self._study, self._part(random.Random(seed))  # noqa: S311 - no secret
+        try:
+            return super().suggest(number, seed)
+        finally:
+            self._fail_open_trials()
+            self._study = whole
+
+    def _part(self, rng: random.Random) -> Any:
+        state = self._optuna.trial.TrialState
+        done = self._study.get_trials(deepcopy=False, states=(state.COMPLETE,))
+        if len(done) <= self._most:
+            return self._study
+        ranked = sorted(done, key=lambda trial: trial.value)
+        kept = ranked[: self._most // 2] + rng.sample(ranked[self._most // 2 :], self._most - self._most // 2)
+        part = self._optuna.create_study(direction="minimize")
+        part.add_trials([*sorted(kept, key=lambda trial: trial.number), *self._running()])
+        return part
+
+    def _running(self) -> Sequence[Any]:
+        state = self._optuna.trial.TrialState
+        return list(self._study.get_trials(deepcopy=False, states=(state.RUNNING,)))
 
 
 class OptunaNsga2(_Optuna):

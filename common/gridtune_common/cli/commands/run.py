@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Tune on this machine."""
     loaded = loading.load(arguments.file)
+    for note in loading.notes(loaded):
+        output.note(note)
     data = connection.settings_of(argparse.Namespace(data=arguments.data)).data
     output.note(f"starting the service on {data}{os.sep}")
     with _interruptible(), Service(data) as service:

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Submit a task."""
     loaded = loading.load(arguments.file)
+    for note in loading.notes(loaded):
+        output.note(note)
     message = protocol.SubmitTask(new_request_id(), loaded.document, loaded.source, loaded.files)
     with connection.opened(arguments) as client:
         task = client.submit(message)
