@@ -22,7 +22,7 @@ from gridtune_common.protocol import Parameters
 from gridtune_common.space import Normal, SearchSpace
 from gridtune_common.taskfile import parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.campaign import Action, Campaign, Credit, Finish, StopRule, Suggest, Told
+from gridtune_steering.campaign import Action, Campaign, Credit, Finish, Note, StopRule, Suggest, Told
 from gridtune_steering.optimizers.axes import Real, axis_of
 from gridtune_steering.optimizers.constraints import Constraints
 from gridtune_steering.optimizers.port import Optimizer, Problem
@@ -176,6 +176,19 @@ class TestEveryOptimizer:
             optimizer.observe(number, [loss(point)])
 
         assert space.explain(optimizer.suggest(20, 0)) == ""
+
+    def test_several_objectives_are_searched_or_refused(self, name: str) -> None:
+        """Whoever says that it handles two losses takes them, failures among them; the others say no at once."""
+        if not optimizers.load(name).several_objectives:
+            with pytest.raises(InvalidDocument, match="takes one objective"):
+                make(name, n_objectives=2)
+            return
+        optimizer, space = make(name, n_objectives=2), space_for(name)
+        for number in range(30):
+            point = optimizer.suggest(number, number)
+            assert space.explain(point) == ""
+            optimizer.pend(number, point)
+            optimizer.observe(number, None if number % 7 == 3 else [loss(point), -loss(point) + number % 3])
 
     def test_sixty_four_pending_points_are_all_different(self, name: str) -> None:
         """Workers that ask at the same time get different points, though nothing new is known between them."""
@@ -384,24 +397,33 @@ def test_an_unknown_algorithm_is_refused_with_the_closest_name() -> None:
         optimizers.load("hyperopt/tep")
 
 
-def test_one_objective_optimizers_refuse_more() -> None:
-    """TPE cannot be asked for a front."""
-    with pytest.raises(InvalidDocument, match="takes one objective"):
-        make("hyperopt/tpe", n_objectives=2)
-
-
-@pytest.mark.parametrize("name", ["hyperopt/tpe", "optuna/tpe"])
-def test_tpe_learns(name: str) -> None:
-    """After 60 points, TPE's later half is much better than random's."""
-    tpe = [loss(point) for point in drive(make(name), 60)]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auto",
+        "gp",
+        "hyperopt/anneal",
+        "hyperopt/tpe",
+        "nevergrad/OnePlusOne",
+        "optuna/tpe",
+        pytest.param("skopt/et", marks=pytest.mark.slow),
+        pytest.param("skopt/gbrt", marks=pytest.mark.slow),
+        pytest.param("skopt/gp", marks=pytest.mark.slow),
+        pytest.param("skopt/rf", marks=pytest.mark.slow),
+    ],
+)
+def test_models_learn(name: str) -> None:
+    """After 60 points, the later half is much better than random's."""
+    found = [loss(point) for point in drive(make(name), 60)]
     chance = [loss(point) for point in drive(make("random"), 60)]
 
-    assert median(tpe[30:]) < median(chance[30:]) / 2
+    assert median(found[30:]) < median(chance[30:]) / 2
 
 
-def test_several_objectives_are_searched_for_their_front() -> None:
+@pytest.mark.parametrize("name", ["auto", "optuna/tpe"])
+def test_several_objectives_are_searched_for_their_front(name: str) -> None:
     """Of two objectives that pull apart, TPE finds points between that chance seldom finds."""
-    optimizer = make("optuna/tpe", n_objectives=2)
+    optimizer = make(name, n_objectives=2)
     near = 0
     for number in range(60):
         point = optimizer.suggest(number, number)
@@ -423,3 +445,55 @@ def test_library_versions_are_known_without_importing_the_library() -> None:
 
     assert "'hyperopt': '" in out
     assert out.strip().endswith("False")
+
+
+def test_auto_says_what_it_does_and_why() -> None:
+    """One note when it begins and one when it changes, and none again after a rebuild."""
+    task = parse_task({**document(), "stop": {"points": 30}})
+    problem = Problem(space=task.space, budget=30, seed=7)
+
+    def fresh() -> Campaign:
+        optimizer = optimizers.create("auto", problem, {})
+        return Campaign(objectives=task.objectives, stop=task.stop, problem=problem, optimizer=optimizer)
+
+    campaign = fresh()
+    notes: list[str] = []
+    points: list[Suggest] = []
+    results: list[Told] = []
+    for number in range(12):
+        actions = campaign.handle(Credit(1))
+        notes += [action.text for action in actions if isinstance(action, Note)]
+        points += [action for action in actions if isinstance(action, Suggest)]
+        results.append(Told(number, {"loss": loss(points[-1].parameters)}))
+        campaign.handle(results[-1])
+    rebuilt = fresh()
+    rebuilt.restore(points, results)
+
+    assert [note.partition(":")[0] for note in notes] == ["Sobol sequence", "gp"]
+    assert [type(action) for action in rebuilt.handle(Credit(1))] == [Suggest]
+
+
+def test_auto_starts_with_what_the_user_knows() -> None:
+    """Results from elsewhere make a start of its own unnecessary."""
+    auto = make("auto", budget=50)
+    rng = random.Random(1)
+    for number in range(1, 21):
+        point = SPACE.sample(rng)
+        auto.pend(-number, point)
+        auto.observe(-number, [loss(point)])
+
+    assert auto.rationale.startswith("gp")
+
+
+def test_a_gaussian_process_goes_on_beyond_what_it_can_see() -> None:
+    """With a history far beyond its limit, what it proposes is among the best known."""
+    process = optimizers.create("gp", Problem(space=SPACE, seed=7), {})
+    rng = random.Random(5)
+    known = [SPACE.sample(rng) for _ in range(300)]
+    for number, point in enumerate(known):
+        process.pend(number, point)
+        process.observe(number, [loss(point)])
+
+    proposals = [loss(process.suggest(300, seed)) for seed in range(5)]
+
+    assert median(proposals) < sorted(map(loss, known))[15]

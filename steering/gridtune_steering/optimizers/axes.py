@@ -54,8 +54,9 @@ class Proportion(Real):
     def encode(self, value: Value) -> float:
         """The coordinate of a value of the parameter."""
         low, high, number = self._scaled(self.parameter.low), self._scaled(self.parameter.high), _number(value)
-        # halved, since the difference of the bounds can be too large for a float
-        return (self._scaled(number) / 2 - low / 2) / (high / 2 - low / 2)
+        half = high / 2 - low / 2  # since the difference of the bounds can be too large for a float
+        # bounds next to each other can have the same logarithm
+        return min(max((self._scaled(number) / 2 - low / 2) / half, 0.0), 1.0) if half else 0.5
 
     def decode(self, coordinate: float) -> Value:
         """The nearest value of the parameter."""

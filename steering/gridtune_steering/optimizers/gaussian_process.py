@@ -218,8 +218,9 @@ def _gaussian(losses: Any) -> Any:
     """Losses made more Gaussian by a power transform, with mean 0 and variance 1."""
     from sklearn.preprocessing import PowerTransformer
 
+    losses = losses / max(abs(losses).max(), 1e-300)  # the square of an enormous one would be infinite
     spread = losses.std()
-    if not spread > 0:
+    if not spread > 1e-12:
         return losses * 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit that finds no optimum leaves the losses as they are, scaled

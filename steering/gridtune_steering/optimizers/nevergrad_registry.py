@@ -65,8 +65,8 @@ class Nevergrad(Optimizer):
         self._asked: list[tuple[Any, Parameters]] = []
         self._candidates: dict[int, Any] = {}
         self._points: dict[int, str] = {}
-        self._known: dict[str, float | list[float]] = {}
-        self._worst: float | list[float] | None = None
+        self._known: dict[str, Sequence[float]] = {}
+        self._worst: list[float] = []
         self._failed: list[Any] = []
         self._has_learnt = False
 
@@ -114,11 +114,10 @@ class Nevergrad(Optimizer):
         if losses is None:
             self._failed.append(candidate)
         else:
-            told = losses[0] if len(losses) == 1 else list(losses)
-            self._known[point] = told
-            self._worst = told if self._worst is None else max(self._worst, told)
-            self._tell(candidate, told)
-        if self._worst is not None:
+            self._known[point] = losses
+            self._worst = list(map(max, losses, self._worst or losses))
+            self._tell(candidate, losses)
+        if self._worst:
             for failed in self._failed:
                 self._tell(failed, self._worst)
             self._failed.clear()
@@ -126,9 +125,9 @@ class Nevergrad(Optimizer):
     def _settle_refused(self) -> None:
         """Tell what is known of candidates that did not become points: they are known already, or not allowed."""
         for candidate, point in self._asked:
-            loss = self._known.get(_key(point), self._worst)
-            if loss is not None and _key(point) not in self._points.values():
-                self._tell(candidate, loss)
+            losses = self._known.get(_key(point), self._worst)
+            if losses and _key(point) not in self._points.values():
+                self._tell(candidate, losses)
         self._asked.clear()
 
     def _ask(self, seed: int) -> Any:
@@ -147,10 +146,10 @@ class Nevergrad(Optimizer):
             self._optimizer.parametrization.random_state.seed(seed)
             return self._optimizer.parametrization.sample()
 
-    def _tell(self, candidate: Any, loss: float | list[float]) -> None:
+    def _tell(self, candidate: Any, losses: Sequence[float]) -> None:
         with quietly(len(self._known)):
             try:
-                self._optimizer.tell(candidate, loss)
+                self._optimizer.tell(candidate, losses[0] if len(losses) == 1 else list(losses))
                 self._untold.discard(candidate.uid)
             except self._nevergrad.errors.TellNotAskedNotSupportedError:
                 pass  # it goes on without what it did not propose
