@@ -34,7 +34,9 @@ from gridtune_steering.testing import ManualClock
 OPERATOR = Caller(user="operator", scope=Scope.OPERATOR, token="t0")
 
 
-def document(*, points: int = 10, algorithm: str = "random", seed: int = 7, **more: Any) -> dict[str, Any]:
+def document(
+    *, points: int = 10, algorithm: str | dict[str, Any] = "random", seed: int = 7, **more: Any
+) -> dict[str, Any]:
     """A small task document with every kind of parameter."""
     return {
         "name": "bench",
@@ -49,7 +51,7 @@ def document(*, points: int = 10, algorithm: str = "random", seed: int = 7, **mo
             "momentum": {"type": "float", "low": 0.5, "high": 0.99, "when": {"kind": "sgd"}},
         },
         "objective": {"metric": "loss", "goal": "minimize"},
-        "algorithm": {"name": algorithm, "seed": seed},
+        "algorithm": {"name": algorithm, "seed": seed} if isinstance(algorithm, str) else algorithm,
         "stop": {"points": points},
         **more,
     }
