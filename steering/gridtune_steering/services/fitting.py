@@ -6,7 +6,7 @@ import json
 
 from gridtune_common.errors import InvalidDocument
 from gridtune_common.foreign import settle
-from gridtune_common.protocol import Parameters
+from gridtune_common.protocol import Parameters, Value
 from gridtune_common.taskfile import Task
 from gridtune_steering.optimizers.constraints import Constraints
 
@@ -38,6 +38,11 @@ class Fitting:
             return str(error)
         return f"breaks the constraint {constraint}" if constraint else ""
 
-    def key(self, parameters: Parameters) -> str:
-        """The same for the same point, however its numbers are written."""
-        return json.dumps(self.settle(parameters), sort_keys=True)
+    @staticmethod
+    def key(parameters: Parameters) -> str:
+        """The same for the same point, however its numbers are written: no choice is told from another by that."""
+        return json.dumps({name: _plain(value) for name, value in parameters.items()}, sort_keys=True)
+
+
+def _plain(value: Value) -> Value:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

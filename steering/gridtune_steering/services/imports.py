@@ -44,7 +44,7 @@ def take(steering: Steering, caller: Caller, task: str, message: ImportResults) 
 
         def effect() -> ImportedResults:
             refuse_ended(row)
-            intake = _Intake(fitting, _known_keys(connection, row, fitting))
+            intake = _Intake(_known_keys(connection, row))
             for result in results:
                 intake.offer(result)
             return intake.store(connection, caller, row.id, message.source, now)
@@ -61,12 +61,17 @@ def warm_start(connection: Connection, caller: Caller, spec: Task, task: str, no
         Unusable: There is no such task that the caller may see.
     """
     sources = [_source(connection, caller, name, index) for index, name in enumerate(spec.warm_start)]
+    fitting = Fitting(spec)
     keys: set[str] = set()
     room = MOST_RESULTS
     for source in sources:
-        intake = _Intake(Fitting(spec), keys, room)
+        intake = _Intake(keys, room)
         for point in points.results(connection, source.id):
-            _offer_point(intake, spec, source, point)
+            parameters = _translated(fitting, source, point)
+            if reason := _misfit(spec, fitting, parameters, point):
+                intake.skip(reason)
+            else:
+                intake.offer(KnownResult(parameters, point.metrics))
         room -= len(intake.taken)
         intake.store(connection, caller, task, f"task {source.id}", now)
 
@@ -79,18 +84,22 @@ def _source(connection: Connection, caller: Caller, name: str, index: int) -> Re
         raise Unusable("the task cannot be used", [flaw]) from error
 
 
-def _offer_point(intake: _Intake, spec: Task, source: Record, point: Record) -> None:
-    """Offer another task's point as this one would have it: what is a constant there can be a parameter here."""
+def _translated(fitting: Fitting, source: Record, point: Record) -> Parameters:
+    """Another task's point in this one's space: what is a constant there can be a parameter here."""
+    values = fitting.settle({**source.document.get("constants", {}), **point.parameters})
+    return {name: values[name] for name in fitting.space.active(values) if name in values}
+
+
+def _misfit(spec: Task, fitting: Fitting, parameters: Parameters, point: Record) -> str:
+    """Why another task's point says nothing about this task; empty if it does."""
     for name, value in spec.constants.items():
         if name in point.parameters and point.parameters[name] != value:
-            intake.skip(f"another {name} than the constant here")
-            return
-    values = intake.fitting.settle({**source.document.get("constants", {}), **point.parameters})
-    active = intake.fitting.space.active(values)
+            return f"another {name} than the constant here"
     if any(_lacks(point.metrics, objective.metric) for objective in spec.objectives):
-        intake.skip("without an objective's metric")
-        return
-    intake.offer(KnownResult({name: values[name] for name in active if name in values}, point.metrics))
+        return "without an objective's metric"
+    if fitting.space.explain(parameters):
+        return "outside of the space"
+    return "breaks a constraint" if fitting.broken(parameters) else ""
 
 
 def _checked(spec: Task, fitting: Fitting, message: ImportResults) -> list[KnownResult]:
@@ -126,23 +135,21 @@ def _refuse(flaws: Sequence[Flaw]) -> None:
         raise Unusable("the results cannot be used", flaws)
 
 
-def _known_keys(connection: Connection, row: Record, fitting: Fitting) -> set[str]:
+def _known_keys(connection: Connection, row: Record) -> set[str]:
     tried: Iterable[Parameters] = points.every_parameters(connection, row.id)
     others = [*wishes.waiting(connection, row.id), *known.of_task(connection, row.id)]
-    return {fitting.key(parameters) for parameters in [*tried, *(other.parameters for other in others)]}
+    return {Fitting.key(parameters) for parameters in [*tried, *(other.parameters for other in others)]}
 
 
 class _Intake:
-    """Sorts results: what fits and is new is taken, the rest counted by the reason why not.
+    """Sorts results: what is new is taken, the rest counted by the reason why not.
 
     Args:
-        fitting: What the task asks of its points.
         keys: The points that it knows; those that are taken are added.
         room: How many may be taken.
     """
 
-    def __init__(self, fitting: Fitting, keys: set[str], room: int = MOST_RESULTS) -> None:
-        self.fitting = fitting
+    def __init__(self, keys: set[str], room: int = MOST_RESULTS) -> None:
         self.taken: list[KnownResult] = []
         self._keys = keys
         self._room = room
@@ -153,13 +160,9 @@ class _Intake:
         self._skipped[reason] += 1
 
     def offer(self, result: KnownResult) -> None:
-        """Take a result, or count why not."""
-        key = self.fitting.key(result.parameters)
-        if self.fitting.space.explain(result.parameters):
-            self.skip("outside of the space")
-        elif self.fitting.broken(result.parameters):
-            self.skip("breaks a constraint")
-        elif key in self._keys:
+        """Take a result that fits, or count why not."""
+        key = Fitting.key(result.parameters)
+        if key in self._keys:
             self.skip("known already")
         elif len(self.taken) >= self._room:
             self.skip(f"beyond the limit of {MOST_RESULTS}")

@@ -41,7 +41,7 @@ def add(steering: Steering, caller: Caller, task: str, message: AddPoints) -> Ad
 
         def effect() -> AddedPoints:
             refuse_ended(row)
-            _refuse_repetitions(connection, row, spec, fitting, wanted)
+            _refuse_repetitions(connection, row, spec, wanted)
             _refuse_beyond_budget(connection, row, spec, len(wanted))
             return _queue(connection, caller, row, wanted, now)
 
@@ -60,28 +60,26 @@ def _checked(fitting: Fitting, message: AddPoints) -> list[Parameters]:
     return wanted
 
 
-def _refuse_repetitions(
-    connection: Connection, row: Record, spec: Task, fitting: Fitting, wanted: Sequence[Parameters]
-) -> None:
+def _refuse_repetitions(connection: Connection, row: Record, spec: Task, wanted: Sequence[Parameters]) -> None:
     """No point is tried twice: neither one that was made, nor one that is certain to be."""
-    places = dict(_places(connection, row, spec, fitting))
+    places = dict(_places(connection, row, spec))
     flaws = []
     for index, parameters in enumerate(wanted):
-        key = fitting.key(parameters)
+        key = Fitting.key(parameters)
         if key in places:
             flaws.append(Flaw(_path(index), f"is there already, as {places[key]}; no point is tried twice"))
         places.setdefault(key, f"points[{index}] of this request")
     _refuse(flaws)
 
 
-def _places(connection: Connection, row: Record, spec: Task, fitting: Fitting) -> Iterator[tuple[str, str]]:
+def _places(connection: Connection, row: Record, spec: Task) -> Iterator[tuple[str, str]]:
     """Where every point is that was or will be tried; what comes last says it best."""
     for index, parameters in enumerate(spec.initial_points):
-        yield fitting.key(parameters), f"initial_points[{index}] of the task"
+        yield Fitting.key(parameters), f"initial_points[{index}] of the task"
     for wish in wishes.waiting(connection, row.id):
-        yield fitting.key(wish.parameters), "one that waits to be made"
+        yield Fitting.key(wish.parameters), "one that waits to be made"
     for number, parameters in enumerate(points.every_parameters(connection, row.id)):
-        yield fitting.key(parameters), f"point {number}"
+        yield Fitting.key(parameters), f"point {number}"
 
 
 def _refuse_beyond_budget(connection: Connection, row: Record, spec: Task, n_wanted: int) -> None:
