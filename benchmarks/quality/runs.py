@@ -179,7 +179,7 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"not done after {seconds:g} s")
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 10.0)  # and again, since some libraries swallow it
     try:
         yield
     finally:
