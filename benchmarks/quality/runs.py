@@ -139,7 +139,7 @@ def carry_out(runs: list[Run], *, path: Path, cache: Path, jobs: int, limit: flo
         for future in as_completed(futures):
             run, error = futures[future], future.exception()
             if isinstance(error, BrokenExecutor):
-                raise error
+                raise SystemExit("a process was killed, nobody knows in which run; call again to go on") from error
             row = future.result() if error is None else _failure(run, cache)
             append(path, row)
             progress.note(run, row, error)
@@ -179,7 +179,7 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"not done after {seconds:g} s")
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 10.0)  # and again, since some libraries swallow it
     try:
         yield
     finally:
