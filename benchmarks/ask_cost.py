@@ -42,7 +42,7 @@ def main() -> None:
     """Print a row for each optimizer, and write table and plot if a folder is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--observations", type=int, nargs="+", default=[10, 100, 500, 1000, 5000])
-    parser.add_argument("--suggestions", type=int, default=5)
+    parser.add_argument("--suggestions", type=int, default=9)
     parser.add_argument("--rebuilds", type=int, nargs="*", default=[1000, 5000])
     parser.add_argument("--algorithms", nargs="+", default=names())
     parser.add_argument("--out", type=Path)
@@ -73,9 +73,9 @@ def cost(name: str, n: int, suggestions: int) -> float:
     optimizer = make(name)
     tell(optimizer, name, n)
     times = []
-    for seed in range(suggestions):
+    for turn in range(suggestions):
         started = time.perf_counter()
-        optimizer.suggest(n, seed)
+        optimizer.suggest(n + turn, turn)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 
@@ -112,7 +112,7 @@ def tell(optimizer: Optimizer, name: str, n: int) -> None:
     for number in range(n):
         point = space.sample(rng)
         optimizer.pend(number, point)
-        optimizer.observe(number, [loss_of({"x": 0.0, "rate": 0.1, **point})])
+        optimizer.observe(number, [loss_of(point) if "layers" in point else rng.random()])
 
 
 def write(folder: Path, lines: list[str], observations: list[int], costs: dict[str, list[float]]) -> None:

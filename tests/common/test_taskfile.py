@@ -157,7 +157,7 @@ def test_the_canonical_document_writes_every_default() -> None:
         "space": {"width": {"type": "int", "low": 16, "high": 512, "scale": "linear", "step": 1}},
         "constants": {},
         "objective": {"metric": "val_loss", "goal": "minimize"},
-        "algorithm": {"name": "hyperopt/tpe", "options": {}},
+        "algorithm": {"name": "auto", "options": {}},
         "scheduler": {"name": "none"},
         "payload": {
             "command": "python train.py",

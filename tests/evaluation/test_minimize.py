@@ -59,7 +59,7 @@ def test_document_is_a_task_without_payload(service: FakeTasks) -> None:
             "name": "mine",
             "space": SPACE,
             "objective": {"metric": "loss", "goal": "minimize"},
-            "algorithm": {"name": "hyperopt/tpe", "seed": 7},
+            "algorithm": {"name": "auto", "seed": 7},
             "stop": {"points": 3, "target": 0.1},
         }
     ]

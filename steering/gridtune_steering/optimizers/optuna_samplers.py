@@ -24,6 +24,9 @@ from gridtune_steering.optimizers.axes import Axis, Choice, Real, axis_of, middl
 from gridtune_steering.optimizers.grid import parents_first
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 
+#: Beyond it, the square of a loss is infinite.
+_LARGEST = 1e150
+
 
 class _Optuna(Optimizer):
     """What all of Optuna's samplers share; failed points are left out of their models."""
@@ -76,7 +79,7 @@ class _Optuna(Optimizer):
         if losses is None:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         else:
-            self._study.tell(trial, list(losses))
+            self._study.tell(trial, [min(max(loss, -_LARGEST), _LARGEST) for loss in losses])
 
     def _fail_open_trials(self, but: Any = None) -> None:
         for trial, _ in self._open:
