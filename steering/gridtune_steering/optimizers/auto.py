@@ -1,9 +1,10 @@
 """The default: chooses among the others by the task, and as results come in.
 
-It starts on a Sobol sequence, which tells more about a space than random points do. Then, for one objective, a Gaussian
-process proposes three points of four, and Optuna's TPE the fourth: the first is the strongest model of what a few
-hundred points can tell, the second models something else, goes on when the first is mistaken, and sees the whole
-history when the first has to leave most of it out. For several objectives TPE takes over alone.
+It starts in the middle of the space and goes on with a Sobol sequence, which tells more about a space than random
+points do. Then, for one objective, a Gaussian process proposes three points of four, and Optuna's TPE the fourth: the
+first is the strongest model of what a few hundred points can tell, the second models something else, goes on when the
+first is mistaken, and sees the whole history when the first has to leave most of it out. For several objectives TPE
+takes over alone.
 
 All of them learn from all points, whoever proposed them, and who proposes a point depends on its number and on how much
 is known. So it leaves no trace in what it suggests, and a rebuild is a matter of telling.
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gridtune_common.protocol import Parameters
+from gridtune_steering.optimizers.axes import axis_of
 from gridtune_steering.optimizers.gaussian_process import GaussianProcess
 from gridtune_steering.optimizers.optuna_samplers import OptunaTpe
 from gridtune_steering.optimizers.port import Optimizer, Option, Problem
@@ -44,7 +46,10 @@ class Auto(Optimizer):
         self._n_done = 0
 
     def suggest(self, number: int, seed: int) -> Parameters:
-        """Let whoever's turn it is propose the point."""
+        """Let whoever's turn it is propose the point; the very first is the middle of the space."""
+        centre = self._centre()
+        if self._n_points == 0 and self._is_starting and self._problem.constraints.hold(centre):
+            return centre
         return self._turn(number).suggest(number, seed)
 
     def pend(self, number: int, parameters: Parameters) -> None:
@@ -63,13 +68,18 @@ class Auto(Optimizer):
     def rationale(self) -> str:
         """What it does now, and why."""
         if self._is_starting:
-            return f"Sobol sequence: {self._n_initial} points that fill the space evenly, before there is a model"
+            return f"Sobol sequence: {self._n_initial} points that fill the space evenly, the first in its middle"
         if self._process is None:
             return f"optuna/tpe: it models {self._problem.n_objectives} objectives at once"
         return (
             f"gp: a Gaussian process makes most of few results; every {_TPE_EVERY}th point by optuna/tpe,"
             " which sees the whole history and makes no assumption of smoothness"
         )
+
+    def _centre(self) -> Parameters:
+        """Where people put the values that they believe in, when they choose the bounds."""
+        values = {parameter.name: axis_of(parameter).from_unit(0.5) for parameter in self._problem.space}
+        return {name: values[name] for name in self._problem.space.active(values)}
 
     @property
     def _is_starting(self) -> bool:
