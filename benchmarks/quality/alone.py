@@ -16,6 +16,7 @@ import numpy as np
 
 from gridtune_common.protocol import Parameters
 from gridtune_common.space import Categorical, Int, Normal, Ordinal, Parameter, SearchSpace
+from gridtune_steering.optimizers.skopt_models import boosted_trees
 
 from .drivers import Driver
 from .instances import nearest
@@ -142,7 +143,7 @@ class SkoptAlone:
 
         return skopt.Optimizer(
             [self._dimension(parameter) for parameter in self._space],
-            base_estimator=_boosted_trees() if self._algorithm == "gbrt" else self._algorithm,
+            base_estimator=boosted_trees() if self._algorithm == "gbrt" else self._algorithm,
             n_initial_points=10,
             acq_func="EI",
             random_state=self._rng.randint(2**31 - 1),
@@ -164,26 +165,6 @@ class SkoptAlone:
         if isinstance(parameter, (Categorical, Ordinal)) or parameter.step in (None, 1):
             return x
         return parameter.grid_value(int(x))
-
-
-def _boosted_trees() -> Any:
-    """What scikit-optimize makes of "GBRT", in a form that newer versions of scikit-learn and NumPy take."""
-    from sklearn.ensemble import GradientBoostingRegressor
-    from skopt.learning import GradientBoostingQuantileRegressor
-
-    class Quantiles(GradientBoostingQuantileRegressor):  # type: ignore[misc]  # ships no types
-        def __sklearn_tags__(self) -> Any:
-            tags = super().__sklearn_tags__()
-            tags.estimator_type = "regressor"
-            return tags
-
-        def predict(self, rows: Any, return_std: bool = False, return_quantiles: bool = False) -> Any:
-            if not return_std:
-                return super().predict(rows, return_quantiles=return_quantiles)
-            low, middle, high = super().predict(rows, return_quantiles=True).T  # the other way needs an older NumPy
-            return middle, (high - low) / 2
-
-    return Quantiles(base_estimator=GradientBoostingRegressor(n_estimators=30, loss="quantile"))
 
 
 class NevergradAlone:

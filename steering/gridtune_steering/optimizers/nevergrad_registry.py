@@ -89,8 +89,9 @@ class Nevergrad(Optimizer):
         self._settle_refused()
         try:
             candidate = self._ask(seed)
-        except (ArithmeticError, AssertionError, ValueError, RecursionError):
-            # covariances that degenerate on flat or discrete losses: methods of this kind are meant to be restarted
+        except (ArithmeticError, AssertionError, RecursionError, TypeError, ValueError):
+            # covariances that degenerate on flat or discrete losses, inner models that a newer NumPy broke: methods of
+            # this kind are meant to be restarted
             self._optimizer = self._make(self._workers)
             candidate = self._chance(seed)
         values = {name: axis.decode(float(candidate.value[name])) for name, axis in self._axes.items()}

@@ -151,16 +151,25 @@ class SkoptBoostedTrees(_Skopt):
     max_observations: ClassVar[int] = 1000
 
     def _estimator(self, seed: int) -> Any:
-        from sklearn.ensemble import GradientBoostingRegressor
-        from skopt.learning import GradientBoostingQuantileRegressor
+        return boosted_trees(seed)
 
-        class Quantiles(GradientBoostingQuantileRegressor):  # type: ignore[misc]  # ships no types
-            """Says that it is a regressor, which newer versions of scikit-learn want to hear in this way."""
 
-            def __sklearn_tags__(self) -> Any:
-                tags = super().__sklearn_tags__()
-                tags.estimator_type = "regressor"
-                return tags
+def boosted_trees(seed: int | None = None) -> Any:
+    """What scikit-optimize makes of "GBRT", in a form that newer versions of scikit-learn and NumPy take."""
+    from sklearn.ensemble import GradientBoostingRegressor
+    from skopt.learning import GradientBoostingQuantileRegressor
 
-        boosted = GradientBoostingRegressor(n_estimators=30, loss="quantile")  # scikit-optimize's default
-        return Quantiles(base_estimator=boosted, random_state=seed)
+    class Quantiles(GradientBoostingQuantileRegressor):  # type: ignore[misc]  # ships no types
+        def __sklearn_tags__(self) -> Any:
+            tags = super().__sklearn_tags__()
+            tags.estimator_type = "regressor"
+            return tags
+
+        def predict(self, rows: Any, return_std: bool = False, return_quantiles: bool = False) -> Any:
+            if not return_std:
+                return super().predict(rows, return_quantiles=return_quantiles)
+            low, middle, high = super().predict(rows, return_quantiles=True).T  # the other way needs an older NumPy
+            return middle, (high - low) / 2
+
+    boosted = GradientBoostingRegressor(n_estimators=30, loss="quantile")  # scikit-optimize's default
+    return Quantiles(base_estimator=boosted, random_state=seed)
