@@ -20,6 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup        ## tune a small network on real digit images: 30 points, 2 workers, a minute or two
 	$(BIN)/gridtune run examples/digits/task.yaml --workers 2
 
+test slow: export OMP_NUM_THREADS = 1 # as in an optimizer host: threads that fight over small models take ten times as long
+
 test: setup        ## all tests but the long ones
 	$(BIN)/pytest -m "not slow"
 
