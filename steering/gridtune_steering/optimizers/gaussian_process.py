@@ -21,6 +21,7 @@ import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 from gridtune_common.protocol import Parameters
@@ -93,8 +94,9 @@ class GaussianProcess(Optimizer):
         if len(self._losses) <= self._most:
             return list(self._losses)
         best = sorted(self._losses, key=self._losses.__getitem__)[: self._most // 2]
-        newest = [number for number in reversed(self._losses) if number not in set(best)]
-        return sorted([*best, *newest[: self._most - len(best)]])
+        others = self._losses.keys() - set(best)
+        newest = islice((number for number in reversed(self._losses) if number in others), self._most - len(best))
+        return sorted([*best, *newest])
 
     def _first_new(self, coordinates: Coordinates, rows: Sequence[Any]) -> Parameters:
         """The first that is not there yet and allowed; the very first if there is none."""
@@ -173,9 +175,10 @@ class _Search:
         for scale in _SCALES:
             parents = np.repeat(rows[:_PARENTS], _CHILDREN, axis=0)
             children, more = self._rank(coordinates.mutate(parents, scale, self._rng))
-            order = np.argsort(-np.concatenate([values, more]), kind="stable")[: 2 * _MOST_TRIED]
-            rows = np.concatenate([rows, children])[order]
-            values = np.concatenate([values, more])[order]
+            rows, values = np.concatenate([rows, children]), np.concatenate([values, more])
+            _, places = np.unique(rows, axis=0, return_index=True)  # a small space has the same ones again and again
+            order = places[np.argsort(-values[places], kind="stable")][:_MOST_TRIED]
+            rows, values = rows[order], values[order]
         return rows
 
     def _rank(self, rows: Any) -> tuple[Any, Any]:

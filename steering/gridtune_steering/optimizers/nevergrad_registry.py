@@ -108,7 +108,7 @@ class Nevergrad(Optimizer):
         self._points[number] = _key(parameters)
 
     def observe(self, number: int, losses: Sequence[float] | None) -> None:
-        """Tell the candidate's loss; that of a failed one as soon as there is a loss that can be called the worst."""
+        """Tell the candidate's loss."""
         if not self._has_learnt:
             self._count_workers()
         candidate, point = self._candidates.pop(number), self._points.pop(number)
@@ -118,18 +118,24 @@ class Nevergrad(Optimizer):
             self._known[point] = losses
             self._worst = list(map(max, losses, self._worst or losses))
             self._tell(candidate, losses)
-        if self._worst:
-            for failed in self._failed:
-                self._tell(failed, self._worst)
-            self._failed.clear()
+        self._tell_failed()
 
     def _settle_refused(self) -> None:
         """Tell what is known of candidates that did not become points: they are known already, or not allowed."""
         for candidate, point in self._asked:
-            losses = self._known.get(_key(point), self._worst)
-            if losses and _key(point) not in self._points.values():
+            if (losses := self._known.get(_key(point))) is not None:
                 self._tell(candidate, losses)
+            else:
+                self._failed.append(candidate)
         self._asked.clear()
+        self._tell_failed()
+
+    def _tell_failed(self) -> None:
+        """Tell of what is no good, if there is a loss yet that can be called the worst."""
+        if self._worst:
+            for candidate in self._failed:
+                self._tell(candidate, self._worst)
+            self._failed.clear()
 
     def _ask(self, seed: int) -> Any:
         with quietly(seed):
