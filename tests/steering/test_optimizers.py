@@ -497,3 +497,37 @@ def test_a_gaussian_process_goes_on_beyond_what_it_can_see() -> None:
     proposals = [loss(process.suggest(300, seed)) for seed in range(5)]
 
     assert median(proposals) < sorted(map(loss, known))[15]
+
+
+PLANE = SearchSpace.parse({name: {"type": "float", "low": 0.0, "high": 1.0} for name in ("a", "b")})
+
+
+@pytest.mark.parametrize("name", ["Cobyla", "NGOpt", "MetaModel", "ChainNaiveTBPSAPowell"])
+def test_methods_that_must_be_told_before_they_are_asked_keep_nobody_waiting(name: str) -> None:
+    """Many workers, refused proposals and failed points: each gets an answer, where the library alone would wait."""
+    optimizer = make(f"nevergrad/{name}", PLANE, budget=50)
+    for number in range(24):
+        optimizer.suggest(number, 100 + number)
+        point = optimizer.suggest(number, number)
+        optimizer.pend(number, point)
+        if number >= 4:
+            told = number - 4
+            optimizer.observe(told, None if told % 5 == 2 else [(float(str(point["a"])) - 0.3) ** 2])
+
+    assert PLANE.explain(optimizer.suggest(24, 0)) == ""
+
+
+def test_threads_of_a_library_do_not_keep_the_process_alive() -> None:
+    """A host that is told to stop can stop."""
+    code = """
+from gridtune_common.space import SearchSpace
+from gridtune_steering import optimizers
+from gridtune_steering.optimizers.port import Problem
+space = SearchSpace.parse({"a": {"type": "float", "low": 0, "high": 1}, "b": {"type": "float", "low": 0, "high": 1}})
+optimizer = optimizers.create("nevergrad/Cobyla", Problem(space=space), {})
+optimizer.suggest(0, 0)
+print("asked")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+
+    assert run.stdout == "asked\n"

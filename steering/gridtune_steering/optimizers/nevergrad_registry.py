@@ -22,8 +22,10 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -37,6 +39,8 @@ from gridtune_steering.optimizers.port import Optimizer, Option, Problem
 _BUDGET = 1000
 #: A second dimension for problems that have but one; no parameter can have this name.
 _FILLER = "filler dimension"
+#: Seconds after which a method that does not answer is restarted; they take milliseconds.
+_PATIENCE = 60
 
 
 class Nevergrad(Optimizer):
@@ -89,7 +93,7 @@ class Nevergrad(Optimizer):
         self._settle_refused()
         try:
             candidate = self._ask(seed)
-        except (ArithmeticError, AssertionError, RecursionError, TypeError, ValueError):
+        except (ArithmeticError, AssertionError, RecursionError, TimeoutError, TypeError, ValueError):
             # covariances that degenerate on flat or discrete losses, inner models that a newer NumPy broke: methods of
             # this kind are meant to be restarted
             self._optimizer = self._make(self._workers)
@@ -142,7 +146,7 @@ class Nevergrad(Optimizer):
             self._optimizer.parametrization.random_state.seed(seed)
             if self._untold and _has_sequential_part(self._optimizer):
                 return self._chance(seed)  # it would wait for the result, for ever
-            candidate = self._optimizer.ask()
+            candidate = _ask_apart(self._optimizer)
         if not all(math.isfinite(value) for value in candidate.value.values()):
             raise ValueError("it proposed what is no number")
         self._untold.add(candidate.uid)
@@ -179,9 +183,9 @@ class Nevergrad(Optimizer):
                 variables[_FILLER] = self._nevergrad.p.Scalar(lower=0.0, upper=1.0)
             parametrization = self._nevergrad.p.Dict(**variables)
             parametrization.random_state.seed(self._problem.seed)
-            return self._nevergrad.optimizers.registry[self.algorithm](
-                parametrization, budget=max(budget, workers), num_workers=workers
-            )
+            method = self._nevergrad.optimizers.registry[self.algorithm]
+            workers = 1 if method.no_parallelization else workers
+            return method(parametrization, budget=max(budget, workers), num_workers=workers)
 
     def _variable(self, axis: Axis) -> Any:
         p = self._nevergrad.p
@@ -204,14 +208,29 @@ class Nevergrad(Optimizer):
             return self._optimizer.parametrization.spawn_child(new_value=dict(value))
 
 
+def _ask_apart(method: Any) -> Any:
+    """Ask in a thread of its own, so that threads which the method starts end with the process, as this one does."""
+    answer: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(method.ask())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is read
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer.result(timeout=_PATIENCE)
+
+
 def _has_sequential_part(optimizer: Any) -> bool:
     """Whether the method, or one that it has chosen for itself, must be told before it is asked again."""
+    from nevergrad.optimization.base import Optimizer as Method
     from nevergrad.optimization.recaster import SequentialRecastOptimizer
 
-    parts = [getattr(optimizer, "optim", None)]
-    for several in ("optims", "optimizers"):
-        parts += getattr(optimizer, several, None) or []
-    return isinstance(optimizer, SequentialRecastOptimizer) or any(map(_has_sequential_part, filter(None, parts)))
+    getattr(optimizer, "optim", None)  # some choose only when they are looked at
+    held = [each for value in vars(optimizer).values() for each in (value if isinstance(value, list) else [value])]
+    inner = [each for each in held if isinstance(each, Method) and each is not optimizer]
+    return isinstance(optimizer, SequentialRecastOptimizer) or any(map(_has_sequential_part, inner))
 
 
 def _key(point: Parameters) -> str:
