@@ -14,6 +14,7 @@ rest.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -65,8 +66,10 @@ class _Skopt(Optimizer):
         lies = list(self._without)[-_MOST_LIES:]
         rows = [self._rows[each] for each in [*seen, *lies]]
         optimizer = self._optimizer(seed)
-        optimizer.tell(rows, [*losses, *[max(losses)] * len(lies)])
-        return self._point(optimizer.ask())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fits that end early, points that are known: the campaign sees to those
+            optimizer.tell(rows, [*losses, *[max(losses)] * len(lies)])
+            return self._point(optimizer.ask())
 
     def pend(self, number: int, parameters: Parameters) -> None:
         """Lie about the point until its result is known."""
@@ -115,7 +118,7 @@ class _Skopt(Optimizer):
             return dimensions.Real(0.0, 1.0)
         if isinstance(axis, Choice):
             return dimensions.Categorical(range(axis.n))
-        return dimensions.Integer(0, axis.n - 1)
+        return dimensions.Integer(0, max(axis.n - 1, 1))  # it does not take a row of one; decoding knows better
 
 
 class SkoptGp(_Skopt):
