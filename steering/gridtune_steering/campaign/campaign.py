@@ -177,7 +177,8 @@ class Campaign:
         self._next_number += 1
 
     def _learn(self, result: Result) -> None:
-        losses = None if isinstance(result, Failed) else self._losses(self._values(result))
+        values = None if isinstance(result, Failed) else self._values(result)
+        losses = None if values is None else self._losses(values)
         if self._n_observed >= self._n_learnt_before:
             if isinstance(result, Known):
                 self._optimizer.pend(result.number, result.parameters)
@@ -187,12 +188,11 @@ class Campaign:
             self._novelty.add(result.parameters)
             return
         self._open.remove(result.number)
-        if isinstance(result, Failed) or losses is None:
+        if values is None or losses is None:
             self._n_since_best += 1
             return
-        value = self._values(result)[0]
-        if self._best is None or self._objectives[0].better(value, self._best):
-            self._best = value
+        if self._best is None or self._objectives[0].better(values[0], self._best):
+            self._best = values[0]
         self._n_since_best = 0 if self._front.add(tuple(losses)) else self._n_since_best + 1
 
     def _values(self, result: Told | Known) -> list[float]:

@@ -47,9 +47,10 @@ class Auto(Optimizer):
 
     def suggest(self, number: int, seed: int) -> Parameters:
         """Let whoever's turn it is propose the point; the very first is the middle of the space."""
-        centre = self._centre()
-        if self._n_points == 0 and self._is_starting and self._problem.constraints.hold(centre):
-            return centre
+        if self._n_points == 0 and self._is_starting:
+            centre = self._centre()
+            if self._problem.constraints.hold(centre):
+                return centre
         return self._turn(number).suggest(number, seed)
 
     def pend(self, number: int, parameters: Parameters) -> None:

@@ -191,12 +191,9 @@ class OptunaGp(_Optuna):
         ranked = sorted(done, key=lambda trial: trial.value)
         kept = ranked[: self._most // 2] + rng.sample(ranked[self._most // 2 :], self._most - self._most // 2)
         part = self._optuna.create_study(direction="minimize")
-        part.add_trials([*sorted(kept, key=lambda trial: trial.number), *self._running()])
+        running = self._study.get_trials(deepcopy=False, states=(state.RUNNING,))
+        part.add_trials([*sorted(kept, key=lambda trial: trial.number), *running])
         return part
-
-    def _running(self) -> Sequence[Any]:
-        state = self._optuna.trial.TrialState
-        return list(self._study.get_trials(deepcopy=False, states=(state.RUNNING,)))
 
 
 class OptunaNsga2(_Optuna):
