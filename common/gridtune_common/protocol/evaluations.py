@@ -1,0 +1,140 @@
+"""Evaluations: how a worker gets a point, keeps it and ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from gridtune_common.protocol.states import Advice, FailureCause, Metrics, Parameters, ReleaseCause
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A worker wants a point.
+
+    Attributes:
+        worker: Names one slot of one agent, unique among all that run.
+        wait: How long to wait for a point, in seconds; the service may wait less.
+        remaining_seconds: What is left of the worker's walltime, if it has one.
+    """
+
+    request_id: str
+    worker: str
+    site: str = ""
+    host: str = ""
+    agent_version: str = ""
+    resources: dict[str, Any] = field(default_factory=dict)
+    remaining_seconds: Optional[float] = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A point, handed to a worker, which must renew the lease before it expires.
+
+    Attributes:
+        epoch: Grows with each lease of the same point; to be sent with every call about this evaluation.
+        attempt: 1 for the first try; grows with each failure and each lost worker.
+        lease_seconds: How long the lease holds from now without a heartbeat.
+        parameters: The active parameters, without the task's constants.
+    """
+
+    task: str
+    evaluation: str
+    epoch: int
+    attempt: int
+    point: int
+    parameters: Parameters
+    lease_seconds: float
+    heartbeat_seconds: float
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A worker is alive and still holds its point."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics of an evaluation at a step of its training."""
+
+    step: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Intermediate metrics, many at once; a step that was reported before is ignored. Renews the lease."""
+
+    epoch: int
+    reports: list[Report]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a heartbeat or report: what to do, and for how long the lease holds from now."""
+
+    advice: Advice
+    reason: str = ""
+    lease_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tell:
+    """An evaluation ended with its final metrics.
+
+    Attributes:
+        leaving: The worker will not ask again, so no new point need be made for it.
+        reports: The last reports, so that they are stored with the result or not at all.
+    """
+
+    request_id: str
+    epoch: int
+    metrics: Metrics
+    exit_code: Optional[int] = None
+    output_tail: str = ""
+    leaving: bool = False
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fail:
+    """An evaluation ended without a result.
+
+    Attributes:
+        permanent: Trying again cannot help, so the point fails at once.
+        output_tail: The end of what the payload printed.
+    """
+
+    request_id: str
+    epoch: int
+    cause: FailureCause
+    message: str = ""
+    exit_code: Optional[int] = None
+    output_tail: str = ""
+    permanent: bool = False
+    leaving: bool = False
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A worker gives its point back unfinished; this is no failure and counts no attempt."""
+
+    request_id: str
+    epoch: int
+    cause: ReleaseCause
+    message: str = ""
+    output_tail: str = ""
+    leaving: bool = False
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether the end of an evaluation changed its point; ``reason`` says why not."""
+
+    accepted: bool
+    reason: str = ""
