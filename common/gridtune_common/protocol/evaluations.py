@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from gridtune_common.protocol.states import Advice, FailureCause, Metrics, Parameters, ReleaseCause
+from gridtune_common.protocol.storage import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Lease:
         attempt: 1 for the first try; grows with each failure and each lost worker.
         lease_seconds: How long the lease holds from now without a heartbeat.
         parameters: The active parameters, without the task's constants.
+        checkpoints: What the training can go on from, newest first; the next one is for when one is damaged.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Lease:
     parameters: Parameters
     lease_seconds: float
     heartbeat_seconds: float
+    checkpoints: list[Checkpoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

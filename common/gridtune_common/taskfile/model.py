@@ -43,6 +43,8 @@ INPUT_FILE: Final = "input.json"
 MAX_NAME_LENGTH: Final = 100
 MAX_SEED: Final = 2**32 - 1
 MAX_POINTS: Final = 10**9
+#: Checkpoints of one point.
+MAX_KEPT: Final = 100
 MAX_ATTEMPTS: Final = 100
 MAX_SECONDS: Final = 36_500 * 86_400.0
 
@@ -156,20 +158,23 @@ class Checkpoint(Checked):
     Attributes:
         paths: Files and folders below the working directory; ``*`` and ``?`` match names.
         interval_seconds: The time between two checkpoints.
+        keep: How many of a point's checkpoints are kept.
     """
 
     paths: tuple[str, ...]
     interval_seconds: float = 300.0
+    keep: int = 2
 
     def to_json(self) -> dict[str, Any]:
         """The rule as a task file writes it."""
-        return {"paths": list(self.paths), "interval": write_seconds(self.interval_seconds)}
+        return {"paths": list(self.paths), "interval": write_seconds(self.interval_seconds), "keep": self.keep}
 
     def _flaws(self) -> Iterator[Flaw]:
         yield from _check_paths("paths", self.paths, "[model.pt]")
         if isinstance(self.paths, (list, tuple)) and not self.paths:
             yield Flaw("paths", "is empty; name what to save, such as [model.pt]")
         yield from _check_duration("interval", self.interval_seconds)
+        yield from check_whole("keep", self.keep, 1, MAX_KEPT)
 
     def _settle(self) -> None:
         self._set("paths", tuple(_clean_path(path) for path in self.paths))

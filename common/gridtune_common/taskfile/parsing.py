@@ -62,7 +62,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "scheduler": ("name",),
     "payload": ("command", "image", "files", "environment", "result", "checkpoint", "timeout", "grace"),
     "payload.result": ("file", "stdout"),
-    "payload.checkpoint": ("paths", "interval"),
+    "payload.checkpoint": ("paths", "interval", "keep"),
     "resources": ("cpus", "gpus", "memory"),
     "stop": ("points", "target", "wall_time", "patience"),
     "retry": ("attempts",),

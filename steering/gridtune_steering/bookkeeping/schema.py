@@ -164,6 +164,7 @@ evaluations = sa.Table(
     sa.Column("exit_code", sa.BigInteger),
     sa.Column("output_tail", sa.Text, nullable=False, default=""),
     sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("resumed_from", _ID),  # the checkpoint that it was given to go on from
     sa.Index("uq_evaluations_task_id_point_epoch", "task_id", "point", "epoch", unique=True),
     sa.Index("ix_evaluations_state_lease_expires_at", "state", "lease_expires_at"),
 )
@@ -250,4 +251,35 @@ snapshots = sa.Table(
     sa.Column("versions", sa.JSON, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+)
+
+# checkpoints and logs in object storage; no foreign keys: what is stored outlives its task until it is collected
+objects = sa.Table(
+    "objects",
+    metadata,
+    # ids count up, so that of two objects of a point the newer one is known
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("id", _ID, nullable=False, unique=True),
+    sa.Column("kind", _ID, nullable=False),
+    sa.Column("task_id", _ID, nullable=False),
+    sa.Column("owner", _NAME, nullable=False),
+    sa.Column("point", sa.BigInteger, nullable=False),
+    sa.Column("evaluation_id", _ID, nullable=False),
+    sa.Column("key", sa.String(1024), nullable=False),
+    sa.Column("upload", sa.Text, nullable=False),  # the store's own name of the upload
+    sa.Column("part_size", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("format", _ID, nullable=False),
+    sa.Column("step", sa.BigInteger),
+    sa.Column("interrupted", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("committed_at", UtcDateTime),  # null while the upload is pending
+    # when it may be deleted; null while it is wanted
+    sa.Column("doomed_at", UtcDateTime),
+    sa.Column("doom", sa.Text, nullable=False, default=""),  # why
+    sa.Index("ix_objects_task_id_point", "task_id", "point"),
+    sa.Index("ix_objects_owner", "owner"),
+    sa.Index("ix_objects_doomed_at", "doomed_at"),
+    sqlite_autoincrement=True,
 )

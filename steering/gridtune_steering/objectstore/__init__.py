@@ -1,0 +1,1 @@
+"""Where checkpoints and logs are kept: a port and its adapters, a folder and S3."""
