@@ -247,6 +247,38 @@ class Client:
         """Give the point back unfinished."""
         return self._call("POST", f"/evaluations/{evaluation}/release", protocol.Outcome, body=message)
 
+    # --- checkpoints and logs
+
+    def begin_upload(self, evaluation: str, message: protocol.BeginUpload) -> protocol.Upload:
+        """Begin to upload a checkpoint or log; the answer says where its parts go."""
+        return self._call("POST", f"/evaluations/{evaluation}/uploads", protocol.Upload, body=message)
+
+    def upload(self, evaluation: str, upload: str) -> protocol.Upload:
+        """Fresh addresses for the parts of an upload."""
+        return self._call("GET", f"/evaluations/{evaluation}/uploads/{upload}", protocol.Upload)
+
+    def commit_upload(self, evaluation: str, upload: str, message: protocol.CommitUpload) -> protocol.Outcome:
+        """Say that all parts were sent; from then on the object exists."""
+        path = f"/evaluations/{evaluation}/uploads/{upload}/commit"
+        return self._call("POST", path, protocol.Outcome, body=message)
+
+    def download(self, evaluation: str, object_: str) -> protocol.Download:
+        """The address of a checkpoint of the evaluation's point."""
+        return self._call("GET", f"/evaluations/{evaluation}/objects/{object_}", protocol.Download)
+
+    def report_damage(self, evaluation: str, object_: str, message: protocol.ReportDamage) -> protocol.Outcome:
+        """Say that a checkpoint cannot be restored."""
+        path = f"/evaluations/{evaluation}/objects/{object_}/damage"
+        return self._call("POST", path, protocol.Outcome, body=message)
+
+    def object(self, task: str, object_: str) -> protocol.Download:
+        """The address of one of a task's checkpoints or logs, for its owner."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/objects/{object_}", protocol.Download)
+
+    def storage(self) -> protocol.Storage:
+        """What is stored, by task."""
+        return self._call("GET", "/storage", protocol.Storage)
+
     # --- identity and health
 
     def alive(self) -> protocol.Health:

@@ -80,3 +80,17 @@ def show_seconds(duration: float) -> str:
     units = [(days, "d"), (hours, "h"), (minutes, "m"), (secs, "s")]
     first = next(index for index, (amount, _) in enumerate(units) if amount or index == 3)
     return "".join(f"{amount}{unit}" for amount, unit in units[first : first + 2] if amount)
+
+
+def show_bytes(size: int) -> str:
+    """Write a size for people.
+
+    >>> show_bytes(512), show_bytes(3 * 2**30), show_bytes(1_500_000)
+    ('512 B', '3 GiB', '1.43 MiB')
+    """
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"

@@ -8,10 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from gridtune_common import units
 from gridtune_common.errors import ConfigurationError
 
 _PREFIX = "GRIDTUNE_STEERING_"
-_KINDS: Mapping[str, Callable[[str], object]] = {"Path": Path, "str": str, "int": int, "float": float}
+#: A size, written with its unit in the environment: ``200GiB``.
+Bytes = int
+_KINDS: Mapping[str, Callable[[str], object]] = {
+    "Path": Path,
+    "str": str,
+    "int": int,
+    "float": float,
+    "Bytes": lambda text: int(text) if text.isdecimal() else units.n_bytes(text),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,12 @@ class Settings:
         body_limit: Largest request body, in bytes.
         host_lease_seconds: How long an optimizer host may be silent before its tasks go to another.
         request_memory_seconds: How long answers are kept for repeated requests.
+        address_seconds: How long signed addresses of stored objects can be used.
+        storage_grace_seconds: How long a checkpoint stays after it was superseded.
+        storage_keep_seconds: How long the last checkpoints of a point stay after its end.
+        storage_abandon_seconds: How long an upload may take; then it is given up unless its evaluation runs.
+        storage_task_quota: The most that may be stored for one task; 0 for no limit.
+        storage_user_quota: The most that may be stored for all tasks of one user; 0 for no limit.
     """
 
     data: Path = Path("gridtune-data")
@@ -37,6 +52,12 @@ class Settings:
     body_limit: int = 32 * 2**20
     host_lease_seconds: float = 10.0
     request_memory_seconds: float = 86_400.0
+    address_seconds: float = 3600.0
+    storage_grace_seconds: float = 3600.0
+    storage_keep_seconds: float = 86_400.0
+    storage_abandon_seconds: float = 86_400.0
+    storage_task_quota: Bytes = 0
+    storage_user_quota: Bytes = 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -45,6 +66,7 @@ class Settings:
             "threads",
             "body_limit",
             "request_memory_seconds",
+            "address_seconds",
         ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is not above zero")

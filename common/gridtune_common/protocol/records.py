@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from gridtune_common.protocol.states import EvaluationState, Metrics, Parameters, PointOrigin, PointState
+from gridtune_common.protocol.storage import StoredObject
 from gridtune_common.protocol.tasks import Objective, Task
 
 
@@ -49,7 +50,11 @@ class PointPage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One attempt at a point, by one worker."""
+    """One attempt at a point, by one worker.
+
+    Attributes:
+        resumed_from: The checkpoint that it was given to go on from.
+    """
 
     id: str
     point: int
@@ -69,6 +74,7 @@ class Evaluation:
     output_tail: str = ""
     metrics: Metrics = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
+    resumed_from: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,12 @@ class StoredReport:
 
 @dataclass(frozen=True)
 class PointDetail:
-    """A point with its evaluations, oldest first, and its reports in order of arrival."""
+    """A point with its evaluations, oldest first, its reports in order of arrival, and its checkpoints and logs."""
 
     point: Point
     evaluations: list[Evaluation]
     reports: list[StoredReport]
+    objects: list[StoredObject] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,40 @@ class Download:
 
 
 @dataclass(frozen=True)
+class ReportDamage:
+    """A stored checkpoint cannot be used: it does not have its checksum, or cannot be unpacked."""
+
+    request_id: str
+    epoch: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of a point, as its owner sees it.
+
+    Attributes:
+        evaluation: Whose it is.
+        size: In bytes.
+        committed_at: None while its upload is under way, or if it was given up.
+        doomed_at: When it is deleted; None while it is wanted. ``doom`` says why.
+    """
+
+    id: str
+    kind: ObjectKind
+    point: int
+    evaluation: str
+    size: int
+    sha256: str
+    format: str
+    created_at: str
+    step: Optional[int] = None
+    committed_at: Optional[str] = None
+    doomed_at: Optional[str] = None
+    doom: str = ""
+
+
+@dataclass(frozen=True)
 class StorageUse:
     """What is stored for a task.
 

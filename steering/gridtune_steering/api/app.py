@@ -18,6 +18,7 @@ from gridtune_steering.api import views as _views  # noqa: F401 - enters its rou
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.routing import ROUTES, Access, Route
 from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services import tokens
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotAllowed, NotAuthenticated
@@ -40,6 +41,7 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     for kind in problems.TRANSLATED:
         app.register_error_handler(kind, lambda error: problems.of_error(error, request.path))
     app.register_error_handler(OperationalError, _come_back)
+    app.register_error_handler(StoreAway, _store_away)
     app.register_error_handler(Exception, _crash)
     app.after_request(_finish)
     return app
@@ -95,6 +97,15 @@ def _come_back(error: OperationalError) -> Response:
     detail = "the database did not answer; try again"
     response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "DatabaseAway", detail, request.path)
     response.headers["Retry-After"] = "1"
+    return response
+
+
+def _store_away(error: StoreAway) -> Response:
+    """The object store does not answer: clients try again."""
+    _log.error("%s %s: the object store did not answer", request.method, request.path, exc_info=error)
+    detail = "the object store did not answer; try again"
+    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "StoreAway", detail, request.path)
+    response.headers["Retry-After"] = "2"
     return response
 
 

@@ -16,10 +16,13 @@ from gridtune_common.protocol import (
     AddedPoints,
     AddPoints,
     Ask,
+    BeginUpload,
     Best,
     ChangeTask,
+    CommitUpload,
     CreatedToken,
     CreateToken,
+    Download,
     EventPage,
     Fail,
     Health,
@@ -33,19 +36,22 @@ from gridtune_common.protocol import (
     PointDetail,
     PointPage,
     Release,
+    ReportDamage,
     Reports,
+    Storage,
     SubmitTask,
     Task,
     TaskPage,
     Tell,
     TokenList,
+    Upload,
     Verdict,
 )
 from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.services import imports, leases, records, results, submission, tasks, tokens, wishes
+from gridtune_steering.services import imports, leases, records, results, storage, submission, tasks, tokens, wishes
 
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
@@ -250,6 +256,63 @@ def fail(context: Context, evaluation: str, *, body: Fail) -> Outcome:
 def release(context: Context, evaluation: str, *, body: Release) -> Outcome:
     """Give a point back unfinished."""
     return results.release(context.steering, context.caller, evaluation, body)
+
+
+# --- checkpoints and logs
+
+
+@route("POST", "/evaluations/<evaluation>/uploads", access=Access.EVALUATE, body=BeginUpload, returns=Upload)
+def begin_upload(context: Context, evaluation: str, *, body: BeginUpload) -> Upload:
+    """Begin to upload a checkpoint or log; the answer says where its parts go."""
+    return storage.begin(context.steering, context.caller, evaluation, body)
+
+
+@route("GET", "/evaluations/<evaluation>/uploads/<upload>", access=Access.EVALUATE, returns=Upload)
+def get_upload(context: Context, evaluation: str, upload: str) -> Upload:
+    """Get fresh addresses for the parts of an upload."""
+    return storage.addresses(context.steering, context.caller, evaluation, upload)
+
+
+@route(
+    "POST",
+    "/evaluations/<evaluation>/uploads/<upload>/commit",
+    access=Access.EVALUATE,
+    body=CommitUpload,
+    returns=Outcome,
+)
+def commit_upload(context: Context, evaluation: str, upload: str, *, body: CommitUpload) -> Outcome:
+    """Say that all parts were sent; from then on the object exists."""
+    return storage.commit(context.steering, context.caller, evaluation, upload, body)
+
+
+@route("GET", "/evaluations/<evaluation>/objects/<object_>", access=Access.EVALUATE, returns=Download)
+def get_download(context: Context, evaluation: str, object_: str) -> Download:
+    """Get the address of a checkpoint of the evaluation's point."""
+    return storage.download(context.steering, context.caller, evaluation, object_)
+
+
+@route(
+    "POST",
+    "/evaluations/<evaluation>/objects/<object_>/damage",
+    access=Access.EVALUATE,
+    body=ReportDamage,
+    returns=Outcome,
+)
+def report_damage(context: Context, evaluation: str, object_: str, *, body: ReportDamage) -> Outcome:
+    """Say that a checkpoint cannot be restored."""
+    return storage.report_damage(context.steering, context.caller, evaluation, object_, body)
+
+
+@route("GET", "/tasks/<task>/objects/<object_>", access=Access.USER, returns=Download)
+def fetch_object(context: Context, task: str, object_: str) -> Download:
+    """Get the address of one of a task's checkpoints or logs."""
+    return storage.fetch(context.steering, context.caller, task, object_)
+
+
+@route("GET", "/storage", access=Access.USER, returns=Storage)
+def get_storage(context: Context) -> Storage:
+    """See what is stored, by task."""
+    return storage.use(context.steering, context.caller)
 
 
 # --- identity

@@ -12,7 +12,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from gridtune_steering.campaign import Action, Campaign, Credit, Tick
 from gridtune_steering.doorbell import Listener
-from gridtune_steering.services import hosting
+from gridtune_steering.objectstore.port import StoreError
+from gridtune_steering.services import collecting, hosting
 from gridtune_steering.services.hosting import News, Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
 
@@ -23,6 +24,8 @@ _LOOK_AROUND = 1.0
 _BATCH_TIME = 0.05
 #: For how long the next host may have to think again what this one has thought, in seconds.
 _MOST_REPEATED = 2.0
+#: How long to leave an object store alone that does not answer, in seconds.
+_STORE_PAUSE = 30.0
 
 
 class Host:
@@ -54,6 +57,8 @@ class Host:
         """Work until `stop`, woken through *listener*; then leave all tasks to others."""
         steward = threading.Thread(target=self._keep_house, name="steward", daemon=True)
         steward.start()
+        # a slow object store must keep neither the tasks nor their leases waiting, nor the end of this process
+        threading.Thread(target=self._keep_storage, name="collector", daemon=True).start()
         _log.info("host %s is at work", self._name, extra={"action": "host_started"})
         next_look = 0.0
         unfinished: set[str] = set()
@@ -148,6 +153,23 @@ class Host:
                 hosting.do_duties(self._steering, self._name)
             except OperationalError:  # a database that is busy or away comes back; leases may get lost meanwhile
                 _log.exception("the database did not answer", extra={"action": "database_away"})
+
+    def _keep_storage(self) -> None:
+        """Delete from object storage what nobody needs any more, until `stop`."""
+        while not self._stopping.wait(_LOOK_AROUND):
+            try:
+                done = collecting.do_duty(self._steering, self._name)
+            except (OperationalError, StoreError):
+                _log.exception("storage was not cleaned up; trying again", extra={"action": "collecting_failed"})
+                self._stopping.wait(_STORE_PAUSE)
+                continue
+            if done is not None and (done.deleted or done.strays):
+                _log.info(
+                    "deleted %d objects, and %d that nobody knew",
+                    done.deleted,
+                    done.strays,
+                    extra={"action": "collected"},
+                )
 
 
 class OptimizerBroken(Exception):  # noqa: N818 - named for the fact

@@ -6,6 +6,7 @@ SteeringError
 ├── NotFound            no such task, point, evaluation, file or token
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
+├── QuotaExceeded       the task or its owner has too much in storage
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 └── RequestIdReused     a request id came back with another request
 """
@@ -42,6 +43,10 @@ class Conflict(SteeringError):  # noqa: N818
 
 class TaskHasEnded(SteeringError):  # noqa: N818
     """The task hands out no more points."""
+
+
+class QuotaExceeded(SteeringError):  # noqa: N818
+    """More does not fit into a storage quota."""
 
 
 class Unusable(SteeringError):  # noqa: N818

@@ -21,6 +21,7 @@ from gridtune_common.protocol import (
 from gridtune_steering.bookkeeping import evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.services import checkpoints
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import TaskHasEnded
@@ -57,7 +58,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
                 points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
                 return None
-            return _lease(steering, connection, caller, point, message, now)
+            return _lease(steering, connection, caller, row, point, message, now)
 
         # the same ask, sent again, may wait for another while
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
@@ -86,9 +87,16 @@ def _forget_dead_lease(
 
 
 def _lease(
-    steering: Steering, connection: Connection, caller: Caller, point: Record, message: Ask, now: datetime
+    steering: Steering,
+    connection: Connection,
+    caller: Caller,
+    owner: Record,
+    point: Record,
+    message: Ask,
+    now: datetime,
 ) -> Lease:
     task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
+    saved = checkpoints.to_resume_from(connection, owner, point.number)
     points.update(
         connection,
         task,
@@ -114,6 +122,7 @@ def _lease(
         started_at=now,
         lease_expires_at=now + life.lease_time(steering),
         metrics={},
+        resumed_from=saved[0].id if saved else None,
     )
     points.wait_no_more(connection, task, message.worker)
     events.add(
@@ -124,7 +133,13 @@ def _lease(
         task=task,
         point=point.number,
         evaluation=evaluation,
-        details={"worker": message.worker, "site": message.site, "epoch": epoch, "attempt": attempt},
+        details={
+            "worker": message.worker,
+            "site": message.site,
+            "epoch": epoch,
+            "attempt": attempt,
+            **({"resumed_from": saved[0].id, "step": saved[0].step} if saved else {}),
+        },
     )
     return Lease(
         task=task,
@@ -135,6 +150,7 @@ def _lease(
         parameters=point.parameters,
         lease_seconds=steering.settings.lease_seconds,
         heartbeat_seconds=steering.settings.heartbeat_seconds,
+        checkpoints=saved,
     )
 
 
@@ -155,20 +171,22 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row, task = life.visible(connection, caller, evaluation)
+        row, _task = life.visible(connection, caller, evaluation)
         if row.epoch != message.epoch:
             return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
-        until = now + life.lease_time(steering)
-        holds = evaluations.renew(connection, evaluation, until=until) or _recover(
-            connection, caller, row, task, now, until
-        )
-        if not holds:
+        if not hold(steering, connection, caller, row, now):
             return _verdict_of_ended(row)
         evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return Verdict(Advice.CONTINUE, lease_seconds=steering.settings.lease_seconds)
 
 
-def _recover(connection: Connection, caller: Caller, row: Record, task: Record, now: datetime, until: datetime) -> bool:
+def hold(steering: Steering, connection: Connection, caller: Caller, row: Record, now: datetime) -> bool:
+    """Renew an evaluation's lease at a sign of life; tells whether it (still, or again) holds its point."""
+    until = now + life.lease_time(steering)
+    return evaluations.renew(connection, row.id, until=until) or _recover(connection, caller, row, now, until)
+
+
+def _recover(connection: Connection, caller: Caller, row: Record, now: datetime, until: datetime) -> bool:
     """Undo the loss of an evaluation that was only silent, if nobody has taken its point; tells whether that was so."""
     point = life.point_of(connection, row)
     is_untouched = point.state == PointState.READY.value and point.epoch == row.epoch

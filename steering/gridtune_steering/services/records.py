@@ -25,10 +25,10 @@ from gridtune_common.protocol import (
     StoredReport,
     StoredWish,
 )
-from gridtune_steering.bookkeeping import evaluations, events, known, points, wishes
+from gridtune_steering.bookkeeping import evaluations, events, known, objects, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
-from gridtune_steering.services import cursors, tasks
+from gridtune_steering.services import cursors, storage, tasks
 from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import NotFound
 from gridtune_steering.services.steering import Steering
@@ -63,7 +63,7 @@ def point_page(
 
 
 def point_detail(steering: Steering, caller: Caller, reference: str, number: int) -> PointDetail:
-    """A point with its evaluations and reports.
+    """A point with its evaluations, reports and objects.
 
     Raises:
         NotFound: No such task or point.
@@ -74,6 +74,7 @@ def point_detail(steering: Steering, caller: Caller, reference: str, number: int
             point=_one_point(connection, task.id, number),
             evaluations=[_evaluation(row) for row in evaluations.of_point(connection, task.id, number)],
             reports=[_report(row) for row in evaluations.reports_of_point(connection, task.id, number)],
+            objects=[storage.stored_object(row) for row in objects.of_point(connection, task.id, number)],
         )
 
 
@@ -247,6 +248,7 @@ def _evaluation(row: Record) -> Evaluation:
         output_tail=row.output_tail,
         metrics=row.metrics,
         resources=row.resources,
+        resumed_from=row.resumed_from,
     )
 
 

@@ -12,6 +12,7 @@ from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     EvaluationState,
     Fail,
+    FailureCause,
     Metrics,
     Outcome,
     PointState,
@@ -21,6 +22,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import evaluations, points
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.services import checkpoints
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Unusable
@@ -31,6 +33,17 @@ from gridtune_steering.services.steering import Steering
 _FREED_FOR = timedelta(seconds=10)
 #: Characters kept of what a payload printed last.
 _OUTPUT_LIMIT = 16_000
+
+#: Failures that can come from the checkpoint that a training went on from.
+_BLAMED_ON_CHECKPOINTS = frozenset(
+    {
+        FailureCause.EXIT_CODE,
+        FailureCause.SIGNAL,
+        FailureCause.NO_RESULT,
+        FailureCause.INVALID_RESULT,
+        FailureCause.REPORTED,
+    }
+)
 
 Ending = Tell | Fail | Release
 
@@ -81,6 +94,8 @@ def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> 
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value)
         life.note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
+        if message.cause in _BLAMED_ON_CHECKPOINTS:
+            checkpoints.mistrust(steering, connection, row, now)
         reason = message.message or message.cause.value
         life.count_attempt(connection, row, task, now, reason, caller.user, permanent=message.permanent)
         return Outcome(True)
