@@ -89,3 +89,8 @@ class Refused(ServiceError):  # noqa: N818
             for error in self.problem.get("errors", [])
         ]
         super().__init__("\n".join([self.detail or self.title, *flaws]))
+
+    @property
+    def kind(self) -> str:
+        """The problem's type, without what is before it: ``TaskHasEnded``."""
+        return str(self.problem.get("type", "")).rpartition(":")[2]

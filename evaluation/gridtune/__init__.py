@@ -27,6 +27,7 @@ from gridtune.payload import (
     report,
     result,
     resume_step,
+    save,
     should_stop,
 )
 from gridtune_common import __version__
@@ -47,6 +48,7 @@ __all__ = [
     "report",
     "result",
     "resume_step",
+    "save",
     "should_stop",
 ]
 

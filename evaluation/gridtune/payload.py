@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -124,13 +125,36 @@ def control_dir() -> Path | None:
 
 
 def checkpoint_dir() -> Path:
-    """The folder for checkpoints, which exists: ``$GRIDTUNE_CHECKPOINT_DIR``, else ``checkpoint`` right here."""
+    """A folder whose files are part of every checkpoint: ``$GRIDTUNE_CHECKPOINT_DIR``, else ``checkpoint`` right here.
+
+    It exists. After a resumption it holds what was there when the checkpoint was taken.
+    """
     here = session.get()
     if here is not None:
         return here.checkpoint_dir()
     folder = Path(os.environ.get("GRIDTUNE_CHECKPOINT_DIR") or "checkpoint").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def save(step: int | None = None, *, wait: bool = True) -> None:
+    """Ask for a checkpoint now: of the files that the task names, and of all in `checkpoint_dir`.
+
+    Does nothing when run by hand. The upload goes on beside the training.
+
+    Args:
+        step: What the checkpoint stands for; else the last step that was reported.
+        wait: Return when the files have been read, so that they may be written again; else they have to be replaced
+            as a whole, by `os.replace`, or left alone until the file ``checkpoint`` in the control folder is gone.
+    """
+    control = control_dir()
+    if control is None or session.get() is not None:
+        return
+    wish = {} if step is None else {"step": int(step)}
+    request = control / "checkpoint"
+    _write_whole(request, json.dumps({**wish, "at": time.time_ns()}))
+    while wait and request.exists():
+        time.sleep(0.01)
 
 
 def resume_step() -> int | None:

@@ -12,7 +12,8 @@ from contextlib import closing
 from typing import Final
 
 from gridtune_common import protocol
-from gridtune_evaluation import runtimes
+from gridtune_common.units import show_seconds
+from gridtune_evaluation import runtimes, walltime
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.orphans import OrphanGuard
@@ -24,6 +25,8 @@ from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End, Slot
 from gridtune_evaluation.spool import Spool
 from gridtune_evaluation.steering import Connect, Steering
+from gridtune_evaluation.timeleft import TimeLeft
+from gridtune_evaluation.transfer import Sender
 from gridtune_evaluation.workplace import Workplace, make_private
 
 _log = logging.getLogger("gridtune.agent")
@@ -44,6 +47,11 @@ class Agent:
         self._settings = settings
         self._connect = connect
         self._shutdown = shutdown
+        deadline = walltime.find(os.environ, flag_seconds=settings.walltime_seconds, now=time.time())
+        self._time_left = TimeLeft(deadline)
+        if deadline is not None:
+            left = show_seconds(max(deadline.at - time.time(), 0.0))
+            _log.info("This agent has %s (%s).", left, deadline.source, extra={"action": "walltime_known"})
 
     def run(self) -> End:
         """Work until all slots have ended; the worst of their reasons is the agent's.
@@ -70,9 +78,19 @@ class Agent:
         with closing(guard):
             runtime = runtimes.load(self._settings.runtime, guard)
             _note(plan, self._settings)
-            quota = Quota(self._settings.max_points)
             return self._run_slots(
-                Equipment(self._settings, plan, self._connect, runtime, workplace, spool, quota, self._shutdown)
+                Equipment(
+                    settings=self._settings,
+                    plan=plan,
+                    connect=self._connect,
+                    runtime=runtime,
+                    workplace=workplace,
+                    spool=spool,
+                    quota=Quota(self._settings.max_points),
+                    shutdown=self._shutdown,
+                    sender=Sender(self._settings.server, self._settings.ca),
+                    time_left=self._time_left,
+                )
             )
 
     def _payload(self, steering: Steering) -> protocol.Payload | None:

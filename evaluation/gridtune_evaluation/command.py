@@ -38,6 +38,7 @@ _log = logging.getLogger("gridtune.agent")
 _EXIT_CODES: Final[Mapping[End, ExitCode]] = {
     End.TASK_ENDED: ExitCode.OK,
     End.POINTS_DONE: ExitCode.OK,
+    End.WALLTIME: ExitCode.OK,
     End.IDLE: ExitCode.OK,
     End.SHUTDOWN: ExitCode.OK,
     End.UNDELIVERED: ExitCode.UNREACHABLE,
@@ -79,7 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=_duration,
         default=3600.0,
-        help="stop asking when the service has been away for this time (default: 1h)",
+        help="stop asking, and end payloads, when the service has been away for this time (default: 1h)",
+    )
+    add(
+        "--walltime",
+        metavar="TIME",
+        type=_duration,
+        help="how long this agent may run: 55m (GRIDTUNE_WALLTIME; else what the batch system says)",
     )
     add("--stop-with-parent", action="store_true", help="end, as at SIGTERM, when standard input closes")
     add("--verbose", action="store_true", help="log more")
@@ -121,6 +128,8 @@ def settings_from(
         idle_exit_seconds=arguments.exit_when_idle,
         max_points=arguments.max_points,
         give_up_seconds=arguments.give_up_after,
+        ca=connection.ca,
+        walltime_seconds=arguments.walltime,
     )
 
 

@@ -62,6 +62,8 @@ class Leave(Enum):
     STOPPED = "steering told the evaluation to stop"
     LOST = "the lease was lost"
     SHUTDOWN = "the agent was asked to end"
+    WALLTIME = "the worker's time is nearly over"
+    PARTED = "the service was away for --give-up-after"
     TIMEOUT = "payload.timeout is over"
 
 
@@ -69,6 +71,8 @@ _RELEASES: Final = {
     Leave.STOPPED: ReleaseCause.STOPPED,
     Leave.LOST: ReleaseCause.STOPPED,
     Leave.SHUTDOWN: ReleaseCause.SHUTDOWN,
+    Leave.WALLTIME: ReleaseCause.WALLTIME,
+    Leave.PARTED: ReleaseCause.PARTED,
 }
 
 

@@ -7,6 +7,10 @@
   that file always has both.
 * ``GRIDTUNE_DIR``: the control folder, ``.gridtune`` in the working directory. The payload appends lines to
   ``reports.jsonl`` there, the agent creates ``stop`` there when the payload should end.
+* ``GRIDTUNE_CHECKPOINT_DIR``: a folder in there; what is put into it is part of every checkpoint. The payload
+  asks for a checkpoint at once by the file ``checkpoint`` in the control folder, best with ``{"step": 3}`` in it;
+  the file goes when the checkpoint is taken.
+* ``GRIDTUNE_RESUME_STEP``, if the training goes on from a checkpoint whose step is known.
 * ``GRIDTUNE_RESULT_FILE``: where the final metrics go, ``output.json`` in the working directory by default.
 * ``GRIDTUNE_TASK``, ``GRIDTUNE_POINT``, ``GRIDTUNE_EVALUATION``, ``GRIDTUNE_ATTEMPT``: which evaluation
   this is.
@@ -43,10 +47,13 @@ class Room:
         self.result = directory / plan.result_file
         self.reports = self.control / "reports.jsonl"
         self.stop = self.control / "stop"
+        self.saved = self.control / "saved"
+        self.save_request = self.control / "checkpoint"
 
     def furnish(self, values: Mapping[str, Any]) -> None:
         """Write what the payload reads."""
         self.control.mkdir(mode=0o700, exist_ok=True)
+        self.saved.mkdir(mode=0o700, exist_ok=True)
         self.input.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
@@ -55,7 +62,9 @@ def values_of(lease: protocol.Lease, plan: Plan) -> dict[str, Any]:
     return {**plan.constants, **lease.parameters}
 
 
-def environment(surrounding: Mapping[str, str], plan: Plan, lease: protocol.Lease, room: Room) -> dict[str, str]:
+def environment(
+    surrounding: Mapping[str, str], plan: Plan, lease: protocol.Lease, room: Room, resume_step: int | None = None
+) -> dict[str, str]:
     """All variables of a payload; *surrounding* are the agent's own."""
     return {
         "PYTHONUNBUFFERED": "1",
@@ -69,6 +78,8 @@ def environment(surrounding: Mapping[str, str], plan: Plan, lease: protocol.Leas
         "GRIDTUNE_POINT": str(lease.point),
         "GRIDTUNE_EVALUATION": lease.evaluation,
         "GRIDTUNE_ATTEMPT": str(lease.attempt),
+        "GRIDTUNE_CHECKPOINT_DIR": str(room.saved),
+        **({} if resume_step is None else {"GRIDTUNE_RESUME_STEP": str(resume_step)}),
     }
 
 

@@ -31,14 +31,14 @@ def send(steering: Steering, letter: Letter) -> protocol.Outcome:
     return steering.release(letter.evaluation, message)
 
 
-def deliver(steering: Steering, spool: Spool, held: Held, shutdown: Shutdown) -> bool:
-    """Say it until the service has answered; tell whether it has.
+def deliver(steering: Steering, spool: Spool, held: Held, shutdown: Shutdown, *, once: bool = False) -> bool:
+    """Say it until the service has answered, or *once*; tell whether it has.
 
     An agent that is asked to end tries once more and leaves the letter to the next one.
     """
     outage = Outage("deliver a result")
     for pause in backoff():
-        last_try = shutdown.asked
+        last_try = once or shutdown.asked
         try:
             outcome = send(steering, held.letter)
         except ServiceError as error:

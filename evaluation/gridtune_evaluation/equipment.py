@@ -11,6 +11,8 @@ from gridtune_evaluation.settings import Settings
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.spool import Spool
 from gridtune_evaluation.steering import Connect
+from gridtune_evaluation.timeleft import TimeLeft
+from gridtune_evaluation.transfer import Sender
 from gridtune_evaluation.workplace import Workplace
 
 
@@ -26,3 +28,5 @@ class Equipment:
     spool: Spool
     quota: Quota
     shutdown: Shutdown
+    sender: Sender
+    time_left: TimeLeft

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Final
 
 from gridtune_common import protocol
-from gridtune_common.errors import GridtuneError
+from gridtune_common.errors import GridtuneError, ServiceError
 from gridtune_common.protocol import Advice, FailureCause
 from gridtune_common.taskfile.command import fill
 from gridtune_evaluation import results
-from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of
+from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of, release
 from gridtune_evaluation.contract import Room, environment, values_of
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
 from gridtune_evaluation.reports import ReportReader
+from gridtune_evaluation.restoring import restore
 from gridtune_evaluation.runtimes.port import Exit, Handle, Job
+from gridtune_evaluation.saving import Saver
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.steering import Final as FinalWord
+from gridtune_evaluation.transfer import TransferError
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -32,57 +35,124 @@ _FIRST_LOOK: Final = 0.01
 _LONGEST_LOOK: Final = 0.25
 #: A batch system signals agent and payload alike; seconds to see whether a killed payload was part of that.
 _ECHO: Final = 1.0
+#: Seconds to wait for a store from which a checkpoint is to come, before somebody else tries.
+_PATIENCE_WITH_STORAGE: Final = 600.0
+#: Seconds for a last checkpoint where no walltime says less, and what the last word needs of a walltime after it.
+_LONGEST_SAVING: Final = 600.0
+_LAST_WORD: Final = 1.0
+#: After these the payload's files are saved once more.
+_SAVED_AT_THE_END: Final = frozenset({Leave.WALLTIME, Leave.SHUTDOWN})
 _POLITE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
-def evaluate(lease: protocol.Lease, directory: Path, equipment: Equipment) -> FinalWord:
-    """Evaluate a point in a fresh directory; whatever happens, there is a last word about it."""
+def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment) -> FinalWord:
+    """Evaluate a point in a fresh *room*; whatever happens, there is a last word about it.
+
+    Archives on their way lie in the folder *aside*.
+    """
     plan = equipment.plan
-    room = Room(directory, plan)
+    pulse = Pulse(lease, equipment.connect)
+    leaving = _Reasons(plan, lease, pulse, equipment)
     try:
-        equipment.workplace.furnish(directory, plan.files)
+        equipment.workplace.furnish(room.directory, plan.files)
         room.furnish(values_of(lease, plan))
-        return _run(lease, room, equipment)
+        resumed = _restore(lease, room, aside, equipment, leaving)
+        return _run(lease, room, aside, equipment, pulse, leaving, resumed)
+    except _NoTime as interruption:
+        return release(lease, interruption.leave)
+    except TransferError as error:
+        return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")
     except OSError as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")
+    finally:
+        pulse.end()
 
 
-def _run(lease: protocol.Lease, room: Room, equipment: Equipment) -> FinalWord:
-    plan = equipment.plan
-    before = results.stamp(room.result)
-    reader = ReportReader(room.reports, plan.objectives)
+class _NoTime(Exception):  # noqa: N818 - named for the fact
+    """The evaluation has to end before its payload has begun."""
+
+    def __init__(self, leave: Leave) -> None:
+        self.leave = leave
+
+
+def _restore(
+    lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment, leaving: _Reasons
+) -> protocol.Checkpoint | None:
+    """Bring back what an earlier evaluation has saved."""
+    if not lease.checkpoints:
+        return None
+    until = time.monotonic() + _PATIENCE_WITH_STORAGE
+    give_up = lambda: leaving.now() is not None or time.monotonic() > until  # noqa: E731 - an argument
     try:
-        job = _job(lease, room, plan)
+        with equipment.connect() as steering:
+            return restore(steering, equipment.sender, lease, room.directory, aside, give_up)
+    except (ServiceError, TransferError) as error:
+        leave = leaving.now()
+        if leave is not None:
+            raise _NoTime(leave) from error
+        if isinstance(error, ServiceError):
+            raise TransferError(str(error)) from error
+        raise
+
+
+def _run(
+    lease: protocol.Lease,
+    room: Room,
+    aside: Path,
+    equipment: Equipment,
+    pulse: Pulse,
+    leaving: _Reasons,
+    resumed: protocol.Checkpoint | None,
+) -> FinalWord:
+    plan = equipment.plan
+    step = resumed.step if resumed is not None else None
+    before = results.stamp(room.result)
+    reader = ReportReader(room.reports, plan.objectives, step)
+    try:
+        job = _job(lease, room, plan, step)
     except GridtuneError as error:
         return failure(lease, FailureCause.START, str(error), permanent=True)
+    saver = Saver(
+        lease, plan, room, aside, lambda: reader.highest_step, equipment.connect, equipment.sender, equipment.time_left
+    )
+    saver.start()
     try:
         handle = equipment.runtime.start(job)
     except (OSError, ValueError) as error:
+        saver.give_up()
         return failure(lease, FailureCause.START, f"the command could not be started: {error}")
+    leaving.payload_began()
     with closing(handle):
-        pulse = Pulse(lease, equipment.connect)
-        watch = _Watch(handle, plan, room, reader, pulse, equipment.shutdown)
+        watch = _Watch(handle, plan, room, reader, pulse, leaving, equipment.shutdown)
         try:
             exit_ = watch.to_the_end()
+            result = results.read_result_file(room.result, plan.objectives, before)
+            leave = watch.leave or _echo(exit_, result is None, equipment.shutdown)
+            if leave in _SAVED_AT_THE_END and result is None:
+                saver.finish(was_killed=watch.killed, until=_time_for_saving(equipment))
         finally:
+            saver.give_up()
             unsent = pulse.end()
-    result = results.read_result_file(room.result, plan.objectives, before)
-    leave = watch.leave or _echo(exit_, result is None, equipment.shutdown)
     verdict = pulse.verdict if leave in (Leave.STOPPED, Leave.LOST) else None
     reason = verdict.reason if verdict is not None else ""
     ending = Ending(exit_, leave, result, reader.last_metrics, unsent, reason)
     return conclude(plan, lease, room, ending)
 
 
-def _job(lease: protocol.Lease, room: Room, plan: Plan) -> Job:
+def _job(lease: protocol.Lease, room: Room, plan: Plan, resume_step: int | None) -> Job:
     values = values_of(lease, plan)
     return Job(
         command=fill(plan.command, values, {*plan.parameters, *values}),
         directory=room.directory,
-        environment=environment(os.environ, plan, lease, room),
+        environment=environment(os.environ, plan, lease, room, resume_step),
         output=room.output,
         image=plan.image,
     )
+
+
+def _time_for_saving(equipment: Equipment) -> float:
+    """Until when the last checkpoint may take, by the monotonic clock: the last word needs a moment too."""
+    return min(time.monotonic() + _LONGEST_SAVING, equipment.time_left.end - _LAST_WORD)
 
 
 def _echo(exit_: Exit, without_result: bool, shutdown: Shutdown) -> Leave | None:
@@ -95,25 +165,73 @@ def _echo(exit_: Exit, without_result: bool, shutdown: Shutdown) -> Leave | None
     return Leave.SHUTDOWN if asked else None
 
 
+class _Reasons:
+    """Why this evaluation should end now, if it should."""
+
+    def __init__(self, plan: Plan, lease: protocol.Lease, pulse: Pulse, equipment: Equipment) -> None:
+        self._plan = plan
+        self._pulse = pulse
+        self._shutdown = equipment.shutdown
+        self._time_left = equipment.time_left
+        self._patience = equipment.settings.give_up_seconds
+        # a payload gets at least half of what was there, however long its grace
+        self._least = (equipment.time_left.seconds or 0.0) / 2
+        self._started: float | None = None
+
+    def payload_began(self) -> None:
+        """From now on ``payload.timeout`` counts."""
+        self._started = time.monotonic()
+
+    def now(self) -> Leave | None:
+        """The reason; None to go on."""
+        verdict = self._pulse.verdict
+        if verdict is not None:
+            return Leave.LOST if verdict.advice is Advice.LOST else Leave.STOPPED
+        if self._shutdown.asked:
+            return Leave.SHUTDOWN
+        if self._is_late():
+            return Leave.WALLTIME
+        if self._pulse.silent_seconds > self._patience:
+            return Leave.PARTED
+        timeout = self._plan.timeout_seconds
+        if timeout is not None and self._started is not None and time.monotonic() - self._started > timeout:
+            return Leave.TIMEOUT
+        return None
+
+    def _is_late(self) -> bool:
+        left = self._time_left.seconds
+        return left is not None and left < min(self._time_left.margin(self._plan.grace_seconds), self._least)
+
+
 class _Watch:
     """Follows one payload from its start to its end.
 
     Attributes:
         leave: Why the payload was asked to leave; None while it was not.
+        killed: Whether it was killed then.
     """
 
     def __init__(
-        self, handle: Handle, plan: Plan, room: Room, reader: ReportReader, pulse: Pulse, shutdown: Shutdown
+        self,
+        handle: Handle,
+        plan: Plan,
+        room: Room,
+        reader: ReportReader,
+        pulse: Pulse,
+        leaving: _Reasons,
+        shutdown: Shutdown,
     ) -> None:
         self._handle = handle
         self._plan = plan
         self._room = room
         self._reader = reader
         self._pulse = pulse
+        self._leaving = leaving
         self._shutdown = shutdown
         self._started = time.monotonic()
         self._kill_at: float | None = None
         self.leave: Leave | None = None
+        self.killed = False
 
     def to_the_end(self) -> Exit:
         """Pass reports on, ask the payload to leave when it must, and wait for its end."""
@@ -130,7 +248,7 @@ class _Watch:
         return exit_
 
     def _consider_leaving(self) -> None:
-        self.leave = self._reason_to_leave()
+        self.leave = self._leaving.now()
         if self.leave is not None:
             _log.info("Ending a payload: %s.", self.leave.value, extra={"action": "payload_asked_to_leave"})
             self._kill_at = time.monotonic() + self._plan.grace_seconds
@@ -139,17 +257,8 @@ class _Watch:
 
     def _consider_killing(self) -> None:
         if self._shutdown.hurried or (self._kill_at is not None and time.monotonic() >= self._kill_at):
+            self.killed = True
             self._handle.kill()
-
-    def _reason_to_leave(self) -> Leave | None:
-        verdict = self._pulse.verdict
-        if verdict is not None:
-            return Leave.LOST if verdict.advice is Advice.LOST else Leave.STOPPED
-        if self._shutdown.asked:
-            return Leave.SHUTDOWN
-        if self._plan.timeout_seconds is not None and self._age() > self._plan.timeout_seconds:
-            return Leave.TIMEOUT
-        return None
 
     def _age(self) -> float:
         return time.monotonic() - self._started

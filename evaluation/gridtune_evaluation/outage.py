@@ -62,7 +62,8 @@ class Outage:
     @property
     def seconds(self) -> float:
         """How long it has lasted; 0 when all is well."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        since = self._since  # read once: another thread may end the outage meanwhile
+        return 0.0 if since is None else time.monotonic() - since
 
     def note(self, error: ServiceError) -> None:
         """A call failed; the first one of an outage is logged."""

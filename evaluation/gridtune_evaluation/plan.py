@@ -14,6 +14,7 @@ from gridtune_common.units import seconds
 
 _RESULT_FILE: Final = "output.json"
 _GRACE: Final = "30s"
+_INTERVAL: Final = "5m"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
         patterns: Metric → what finds it in the output.
         timeout_seconds: How long the payload may run; None for ever.
         grace_seconds: From SIGTERM to SIGKILL.
+        checkpoint_paths: What to save, besides the folder that each payload has for it.
+        checkpoint_seconds: The time between two checkpoints.
         objectives: The metrics that a result must have.
         constants: Added to every point's parameters.
         parameters: The names of all parameters, also of those that are inactive at a point.
@@ -42,6 +45,8 @@ class Plan:
     patterns: Mapping[str, Pattern[str]]
     timeout_seconds: float | None
     grace_seconds: float
+    checkpoint_paths: tuple[str, ...]
+    checkpoint_seconds: float
     objectives: tuple[str, ...]
     constants: Mapping[str, Any]
     parameters: tuple[str, ...]
@@ -54,7 +59,7 @@ class Plan:
             InvalidDocument: The payload section cannot be used by this agent.
         """
         document = payload.document
-        result = document.get("result") or {}
+        result, checkpoint = document.get("result") or {}, document.get("checkpoint") or {}
         flaws: list[Flaw] = []
         plan = cls(
             task=payload.task,
@@ -66,6 +71,8 @@ class Plan:
             patterns=_patterns(result.get("stdout") or {}, flaws),
             timeout_seconds=_seconds(document, "timeout", None, flaws),
             grace_seconds=_seconds(document, "grace", _GRACE, flaws) or 0.0,
+            checkpoint_paths=tuple(checkpoint.get("paths") or ()),
+            checkpoint_seconds=_seconds(checkpoint, "interval", _INTERVAL, flaws) or 0.0,
             objectives=tuple(payload.objectives),
             constants=payload.constants,
             parameters=tuple(payload.parameters),

@@ -59,6 +59,11 @@ class Pulse:
         """The word that ends this evaluation, once steering has said it."""
         return self._verdict
 
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the service has not been heard."""
+        return self._outage.seconds
+
     def send(self, reports: Sequence[protocol.Report]) -> None:
         """Have reports sent soon."""
         if not reports:

@@ -28,16 +28,22 @@ class ReportReader:
     Args:
         path: The file, which need not exist yet.
         objectives: The metrics that make a report worth remembering as a result.
+        resume_step: Where the training goes on from, if it does.
     """
 
-    def __init__(self, path: Path, objectives: Collection[str]) -> None:
+    def __init__(self, path: Path, objectives: Collection[str], resume_step: int | None = None) -> None:
         self._path = path
         self._objectives = objectives
         self._offset = 0
-        self._highest_step = 0
+        self._highest_step = resume_step or 0
         self.n_invalid = 0
         #: The metrics of the last report that has all objectives.
         self.last_metrics: Metrics | None = None
+
+    @property
+    def highest_step(self) -> int | None:
+        """The highest step so far; None before the first."""
+        return self._highest_step or None
 
     def read(self, *, ended: bool = False) -> list[Report]:
         """The new reports; a line without its end waits for it, unless the payload has *ended*."""

@@ -23,7 +23,9 @@ class Settings:
         keep_work: Leave working directories behind, for a look at them.
         idle_exit_seconds: A slot ends after this long without a point; None for never.
         max_points: How many points to evaluate before the agent ends; None for no limit.
-        give_up_seconds: A slot stops asking after the service has been away for this long.
+        give_up_seconds: A slot stops asking, and ends its payload, after the service has been away for this long.
+        ca: Certificate authorities to trust, also for the object store; None for the system's.
+        walltime_seconds: How long this agent may run; None to find out.
         ask_wait_seconds: How long the service may hold an ask until there is a point.
     """
 
@@ -37,6 +39,8 @@ class Settings:
     idle_exit_seconds: float | None = None
     max_points: int | None = None
     give_up_seconds: float = 3600.0
+    ca: str | None = None
+    walltime_seconds: float | None = None
     ask_wait_seconds: float = 20.0
 
 

@@ -7,11 +7,14 @@ import logging
 import socket
 import time
 from enum import Enum
+from typing import Final
 
 from gridtune_common import __version__, protocol
-from gridtune_common.client import NothingYet, TaskEnded, new_request_id
+from gridtune_common.client import NothingYet, TaskEnded, TooLittleTime, new_request_id
 from gridtune_common.errors import ServiceError
+from gridtune_common.protocol import ReleaseCause
 from gridtune_evaluation.conclusion import Leave, release
+from gridtune_evaluation.contract import Room
 from gridtune_evaluation.delivery import deliver
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.evaluation import evaluate
@@ -19,6 +22,7 @@ from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently
 from gridtune_evaluation.spool import Letter
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.steering import Steering
+from gridtune_evaluation.workplace import aside_of
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -28,6 +32,7 @@ class End(Enum):
 
     TASK_ENDED = "the task has ended"
     POINTS_DONE = "--max-points are evaluated"
+    WALLTIME = "the worker's time is nearly over"
     IDLE = "there was no point for --exit-when-idle"
     SHUTDOWN = "it was asked to end"
     UNDELIVERED = "it was asked to end; a result waits in the spool for the next agent"
@@ -35,6 +40,12 @@ class End(Enum):
     REFUSED = "the service refused it"
     UNAUTHORISED = "its token is not valid, or not allowed"
     CRASHED = "of an error in the agent itself"
+
+
+#: Less time than this is not worth an ask, in seconds.
+_LEAST: Final = 1.0
+#: After these there is nothing more to do for a slot.
+_ENDS: Final = {ReleaseCause.WALLTIME: End.WALLTIME, ReleaseCause.PARTED: End.GAVE_UP}
 
 
 class Slot:
@@ -64,6 +75,9 @@ class Slot:
     def _reason_to_end(self) -> End | None:
         if self._shutdown.asked:
             return End.UNDELIVERED if self._undelivered else End.SHUTDOWN
+        usable = self._usable()
+        if usable is not None and usable < _LEAST:
+            return End.WALLTIME
         longest = self._settings.idle_exit_seconds
         if longest is not None and time.monotonic() - self._idle_since > longest:
             return End.IDLE
@@ -75,9 +89,9 @@ class Slot:
             return End.POINTS_DONE
         answer = self._ask(steering)
         if isinstance(answer, protocol.Lease):
-            self._serve(steering, answer)
+            word = self._serve(steering, answer)
             self._idle_since = time.monotonic()
-            return None
+            return _ENDS.get(word.cause) if isinstance(word, protocol.Release) else None
         self._equipment.quota.give_back()
         if isinstance(answer, NothingYet):
             self._shutdown.pause(self._nap(answer))
@@ -93,6 +107,7 @@ class Slot:
             host=socket.gethostname(),
             agent_version=__version__,
             wait=self._wait(),
+            remaining_seconds=self._usable(),
         )
         try:
             answer = patiently(
@@ -106,7 +121,14 @@ class Slot:
             if is_forbidden(error):
                 return End.UNAUTHORISED
             return End.GAVE_UP if passes(error) else End.REFUSED
+        if isinstance(answer, TooLittleTime):
+            _log.info("No point is worth to begin: %s", answer.reason, extra={"action": "too_little_time"})
+            return End.WALLTIME
         return End.TASK_ENDED if isinstance(answer, TaskEnded) else answer
+
+    def _usable(self) -> float | None:
+        """What a payload could have of the time that is left, in seconds; None without end."""
+        return self._equipment.time_left.usable(self._equipment.plan.grace_seconds)
 
     def _wait(self) -> float:
         """How long the service may hold an ask: not far beyond the time to leave for want of work."""
@@ -120,7 +142,7 @@ class Slot:
         longest = self._settings.idle_exit_seconds
         return nap if longest is None else min(nap, longest)
 
-    def _serve(self, steering: Steering, lease: protocol.Lease) -> None:
+    def _serve(self, steering: Steering, lease: protocol.Lease) -> FinalWord:
         """Evaluate a point; the last word is on disk before it is said, and before the directory goes."""
         extra = {"action": "point_began", "point": lease.point, "evaluation": lease.evaluation}
         _log.info("Point %d begins (attempt %d).", lease.point, lease.attempt, extra=extra)
@@ -128,14 +150,21 @@ class Slot:
             if self._shutdown.asked:
                 word: FinalWord = release(lease, Leave.SHUTDOWN)
             else:
-                word = evaluate(lease, directory, self._equipment)
-            leaving = self._shutdown.asked or self._equipment.quota.is_used_up
+                room = Room(directory, self._equipment.plan)
+                word = evaluate(lease, room, aside_of(directory), self._equipment)
+            is_last = isinstance(word, protocol.Release) and word.cause in _ENDS
+            leaving = is_last or self._shutdown.asked or self._equipment.quota.is_used_up
             word = dataclasses.replace(word, leaving=leaving)
             letter = Letter(self._settings.server, lease.task, lease.evaluation, word)
             held = self._equipment.spool.put(letter)
         _note(lease, word)
-        if not deliver(steering, self._equipment.spool, held, self._shutdown):
+        if not deliver(steering, self._equipment.spool, held, self._shutdown, once=_is_parting(word)):
             self._undelivered = True
+        return word
+
+
+def _is_parting(word: FinalWord) -> bool:
+    return isinstance(word, protocol.Release) and word.cause is ReleaseCause.PARTED
 
 
 def _note(lease: protocol.Lease, word: FinalWord) -> None:

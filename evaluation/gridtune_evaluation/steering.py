@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Callable, Protocol, Union
 
 from gridtune_common import protocol
-from gridtune_common.client import NothingYet, TaskEnded
+from gridtune_common.client import NothingYet, TaskEnded, TooLittleTime
 
 #: The last word about an evaluation.
 Final = Union[protocol.Tell, protocol.Fail, protocol.Release]
@@ -30,7 +30,7 @@ class Steering(Protocol):
     def file(self, task: str, path: str) -> bytes:
         """The bytes of one of the task's files."""
 
-    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded:
+    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded | TooLittleTime:
         """Ask for a point; an answer may take up to ``message.wait`` seconds."""
 
     def heartbeat(self, evaluation: str, message: protocol.Heartbeat) -> protocol.Verdict:
@@ -47,6 +47,21 @@ class Steering(Protocol):
 
     def release(self, evaluation: str, message: protocol.Release) -> protocol.Outcome:
         """Give the point back unfinished."""
+
+    def begin_upload(self, evaluation: str, message: protocol.BeginUpload) -> protocol.Upload:
+        """Begin to upload a checkpoint or log."""
+
+    def upload(self, evaluation: str, upload: str) -> protocol.Upload:
+        """Fresh addresses for the parts of an upload."""
+
+    def commit_upload(self, evaluation: str, upload: str, message: protocol.CommitUpload) -> protocol.Outcome:
+        """Say that all parts were sent."""
+
+    def download(self, evaluation: str, object_: str) -> protocol.Download:
+        """The address of a checkpoint of the evaluation's point."""
+
+    def report_damage(self, evaluation: str, object_: str, message: protocol.ReportDamage) -> protocol.Outcome:
+        """Say that a checkpoint cannot be restored."""
 
 
 #: Opens a connection for the calling thread.

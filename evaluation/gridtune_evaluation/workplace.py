@@ -4,13 +4,16 @@
 
     <work>/spool/                              last words that the service has not answered yet
     <work>/<task>/files/<sha256>               files that travel with the task, fetched once
-    <work>/<task>/<point>-<epoch>-<evaluation> working directory of one evaluation
+    <work>/<task>/<point>-<epoch>-<evaluation> working directory of one evaluation; beside it, under the same name:
+                                               .aside, for archives on their way, and .lock, held while it lives
 
-Agents may share it: whatever they share is written whole or not at all.
+Agents may share it: whatever they share is written whole or not at all. What an agent that was killed has left is
+removed by the next one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -55,6 +58,7 @@ class Workplace:
         """
         make_private(self._folder)
         make_private(self._files)
+        self._sweep()
         for entry in files:
             _check_inside(entry.path)
             if not self._has(entry):
@@ -66,12 +70,15 @@ class Workplace:
         room = self._folder / f"{lease.point}-{lease.epoch}-{_plain(lease.evaluation)}"
         if room.exists():
             shutil.rmtree(room)
-        make_private(room)
-        try:
-            yield room
-        finally:
-            if not self._keep:
-                _remove(room)
+        with _locked(_beside(room, ".lock")):
+            make_private(room)
+            make_private(aside_of(room))
+            try:
+                yield room
+            finally:
+                _remove(aside_of(room))
+                if not self._keep:
+                    _remove(room)
 
     def furnish(self, room: Path, files: Iterable[protocol.FileEntry]) -> None:
         """Copy the task's files into a working directory."""
@@ -80,6 +87,21 @@ class Workplace:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._files / entry.sha256, target)
             target.chmod(0o700 if entry.executable else 0o600)
+
+    def _sweep(self) -> None:
+        """Remove what dead agents have left behind; with ``--keep-work``, leave it for a look."""
+        if self._keep:
+            return
+        for lock in self._folder.glob("*.lock"):
+            room = lock.with_suffix("")
+            with open(lock) as held:
+                if not _try_lock(held.fileno()):
+                    continue  # its agent lives
+                _log.info("Removing %s, left by an agent that was killed.", room, extra={"action": "work_swept"})
+                for left in (room, aside_of(room)):
+                    if left.exists():
+                        _remove(left)
+                lock.unlink(missing_ok=True)
 
     def _has(self, entry: protocol.FileEntry) -> bool:
         try:
@@ -94,6 +116,35 @@ class Workplace:
                 f"({len(content)} bytes, expected {entry.size}); is a proxy changing downloads?"
             )
         write_whole(self._files / entry.sha256, content)
+
+
+def aside_of(room: Path) -> Path:
+    """The folder beside a working directory for what the payload must not see."""
+    return _beside(room, ".aside")
+
+
+def _beside(room: Path, suffix: str) -> Path:
+    return room.with_name(room.name + suffix)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file as a sign of life, gone afterwards."""
+    with open(path, "w") as lock:
+        _try_lock(lock.fileno())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether nobody else holds this file; without locks in the file system, assume that somebody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def make_private(folder: Path) -> None:

@@ -70,6 +70,7 @@ class ReleaseCause(str, Enum):
     WALLTIME = "walltime"  #: The worker's time is nearly over.
     SHUTDOWN = "shutdown"  #: The agent was asked to end.
     STOPPED = "stopped"  #: Steering told the evaluation to stop.
+    PARTED = "parted"  #: The service was away for longer than the agent waits.
 
 
 class TaskAction(str, Enum):

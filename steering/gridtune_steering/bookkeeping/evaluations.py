@@ -82,6 +82,34 @@ def of_point(connection: Connection, task: str, number: int) -> Sequence[Record]
     return connection.execute(query.order_by(evaluations.c.epoch)).all()
 
 
+def seconds_to_first_report(connection: Connection, task: str, *, limit: int) -> list[float]:
+    """How long the evaluations of the newest points took from their start to their first report."""
+    newest = (
+        sa.select(evaluations.c.id, evaluations.c.started_at)
+        .where(evaluations.c.task_id == task)
+        .order_by(evaluations.c.point.desc(), evaluations.c.epoch.desc())
+        .limit(limit)
+        .subquery()
+    )
+    query = (
+        sa.select(newest.c.started_at, sa.func.min(reports.c.at, type_=reports.c.at.type))
+        .join(reports, reports.c.evaluation_id == newest.c.id)
+        .group_by(newest.c.id, newest.c.started_at)
+    )
+    return [(first - started).total_seconds() for started, first in connection.execute(query)]
+
+
+def seconds_of_done(connection: Connection, task: str, *, limit: int) -> list[float]:
+    """How long the evaluations took that finished the newest points."""
+    query = (
+        sa.select(evaluations.c.started_at, evaluations.c.ended_at)
+        .where(evaluations.c.task_id == task, evaluations.c.state == EvaluationState.DONE.value)
+        .order_by(evaluations.c.point.desc(), evaluations.c.epoch.desc())
+        .limit(limit)
+    )
+    return [(ended - started).total_seconds() for started, ended in connection.execute(query)]
+
+
 def add_reports(connection: Connection, evaluation: str, items: Sequence[Report], *, now: datetime) -> None:
     """Store reports; a step that is known already keeps its first report."""
     if not items:

@@ -48,6 +48,16 @@ def checkpoints(connection: Connection, task: str, point: int) -> Sequence[Recor
     return connection.execute(query.order_by(objects.c.number.desc())).all()
 
 
+def has_checkpoints(connection: Connection, task: str) -> bool:
+    """Whether any checkpoint of a task was ever committed and is still there."""
+    query = sa.select(objects.c.number).where(
+        objects.c.task_id == task,
+        objects.c.kind == ObjectKind.CHECKPOINT.value,
+        objects.c.committed_at.is_not(None),
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def newest_checkpoint(connection: Connection, evaluation: str) -> Record | None:
     """The newest committed checkpoint of one evaluation, wanted or not."""
     query = sa.select(objects).where(

@@ -6,6 +6,7 @@ SteeringError
 ├── NotFound            no such task, point, evaluation, file or token
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
+├── TooLittleTime       the worker's walltime ends before it could get anywhere
 ├── QuotaExceeded       the task or its owner has too much in storage
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 └── RequestIdReused     a request id came back with another request
@@ -43,6 +44,10 @@ class Conflict(SteeringError):  # noqa: N818
 
 class TaskHasEnded(SteeringError):  # noqa: N818
     """The task hands out no more points."""
+
+
+class TooLittleTime(SteeringError):  # noqa: N818
+    """The worker's time ends before it could get anywhere with a point."""
 
 
 class QuotaExceeded(SteeringError):  # noqa: N818

@@ -21,7 +21,7 @@ from gridtune_common.protocol import (
 from gridtune_steering.bookkeeping import evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
-from gridtune_steering.services import checkpoints
+from gridtune_steering.services import checkpoints, pace
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import TaskHasEnded
@@ -44,6 +44,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
     Raises:
         NotFound: No such task.
         TaskHasEnded: There will be no more points.
+        TooLittleTime: The worker's time ends before it could get anywhere.
     """
     now = steering.clock()
     with steering.database.write() as connection:
@@ -53,6 +54,8 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
             is_running = row.state == TaskState.RUNNING.value
+            if is_running:
+                pace.refuse_in_vain(connection, task, message.remaining_seconds)
             point = points.claim_ready(connection, task) if is_running else None
             if point is None:
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
