@@ -280,6 +280,14 @@ class Client:
         path = f"/evaluations/{evaluation}/objects/{object_}/damage"
         return self._call("POST", path, protocol.Outcome, body=message)
 
+    def send_output(self, evaluation: str, message: protocol.Output) -> protocol.Verdict:
+        """Send what a watched evaluation has printed, and renew its lease."""
+        return self._call("POST", f"/evaluations/{evaluation}/output", protocol.Verdict, body=message)
+
+    def live_output(self, task: str, number: int) -> protocol.LiveOutput:
+        """The end of what the running evaluation of a point has printed; asks its agent for more."""
+        return self._call("GET", f"/tasks/{quote(task, safe='')}/points/{number}/output", protocol.LiveOutput)
+
     def object(self, task: str, object_: str) -> protocol.Download:
         """The address of one of a task's checkpoints or logs, for its owner."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}/objects/{object_}", protocol.Download)

@@ -48,6 +48,9 @@ class Steering(Protocol):
     def release(self, evaluation: str, message: protocol.Release) -> protocol.Outcome:
         """Give the point back unfinished."""
 
+    def send_output(self, evaluation: str, message: protocol.Output) -> protocol.Verdict:
+        """Send what a watched evaluation has printed, and renew its lease."""
+
     def begin_upload(self, evaluation: str, message: protocol.BeginUpload) -> protocol.Upload:
         """Begin to upload a checkpoint or log."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from gridtune_common.protocol.states import Advice, FailureCause, Metrics, Parameters, ReleaseCause
+from gridtune_common.protocol.states import Advice, EvaluationState, FailureCause, Metrics, Parameters, ReleaseCause
 from gridtune_common.protocol.storage import Checkpoint
 
 
@@ -77,11 +77,47 @@ class Reports:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a heartbeat or report: what to do, and for how long the lease holds from now."""
+    """The answer to a heartbeat or report: what to do, and for how long the lease holds from now.
+
+    Attributes:
+        watched: Somebody wants to see what the payload prints; send it for as long as this is so.
+    """
 
     advice: Advice
     reason: str = ""
     lease_seconds: float = 0.0
+    watched: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a payload has printed since the last message. Renews the lease.
+
+    Attributes:
+        start: The offset of its first byte in the whole output; ``end`` that of the byte after its last.
+    """
+
+    epoch: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class LiveOutput:
+    """The end of what the newest evaluation of a point has printed.
+
+    Attributes:
+        state: The evaluation's; None if the point was never tried. Only of a running one there is text here.
+        start: The offset of the text's first byte in the whole output; ``end`` that of the byte after its last.
+    """
+
+    state: Optional[EvaluationState]
+    evaluation: str = ""
+    attempt: int = 0
+    start: int = 0
+    end: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)

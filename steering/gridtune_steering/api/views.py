@@ -31,7 +31,9 @@ from gridtune_common.protocol import (
     ImportedResults,
     ImportResults,
     Lease,
+    LiveOutput,
     Outcome,
+    Output,
     Payload,
     PointDetail,
     PointPage,
@@ -51,7 +53,18 @@ from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.services import imports, leases, records, results, storage, submission, tasks, tokens, wishes
+from gridtune_steering.services import (
+    imports,
+    leases,
+    outputs,
+    records,
+    results,
+    storage,
+    submission,
+    tasks,
+    tokens,
+    wishes,
+)
 
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
@@ -301,6 +314,18 @@ def get_download(context: Context, evaluation: str, object_: str) -> Download:
 def report_damage(context: Context, evaluation: str, object_: str, *, body: ReportDamage) -> Outcome:
     """Say that a checkpoint cannot be restored."""
     return storage.report_damage(context.steering, context.caller, evaluation, object_, body)
+
+
+@route("POST", "/evaluations/<evaluation>/output", access=Access.EVALUATE, body=Output, returns=Verdict)
+def send_output(context: Context, evaluation: str, *, body: Output) -> Verdict:
+    """Send what a watched evaluation has printed, and renew the lease."""
+    return outputs.send(context.steering, context.caller, evaluation, body)
+
+
+@route("GET", "/tasks/<task>/points/<int:number>/output", access=Access.USER, returns=LiveOutput)
+def get_output(context: Context, task: str, number: int) -> LiveOutput:
+    """Watch what the running evaluation of a point prints."""
+    return outputs.look(context.steering, context.caller, task, number)
 
 
 @route("GET", "/tasks/<task>/objects/<object_>", access=Access.USER, returns=Download)

@@ -165,6 +165,7 @@ evaluations = sa.Table(
     sa.Column("output_tail", sa.Text, nullable=False, default=""),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("resumed_from", _ID),  # the checkpoint that it was given to go on from
+    sa.Column("watched_until", UtcDateTime),  # somebody wants to see what it prints, while it prints it
     sa.Index("uq_evaluations_task_id_point_epoch", "task_id", "point", "epoch", unique=True),
     sa.Index("ix_evaluations_state_lease_expires_at", "state", "lease_expires_at"),
 )
@@ -282,4 +283,14 @@ objects = sa.Table(
     sa.Index("ix_objects_owner", "owner"),
     sa.Index("ix_objects_doomed_at", "doomed_at"),
     sqlite_autoincrement=True,
+)
+
+# the end of what a running evaluation has printed, while somebody watches
+outputs = sa.Table(
+    "outputs",
+    metadata,
+    sa.Column("evaluation_id", _ID, sa.ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("start", sa.BigInteger, nullable=False),  # the offset of the first byte in the whole output
+    sa.Column("end", sa.BigInteger, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
 )

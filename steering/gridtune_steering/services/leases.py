@@ -178,9 +178,9 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
         if row.epoch != message.epoch:
             return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
         if not hold(steering, connection, caller, row, now):
-            return _verdict_of_ended(row)
+            return verdict_of_ended(row)
         evaluations.add_reports(connection, evaluation, message.reports, now=now)
-    return Verdict(Advice.CONTINUE, lease_seconds=steering.settings.lease_seconds)
+    return go_on(steering, row, now)
 
 
 def hold(steering: Steering, connection: Connection, caller: Caller, row: Record, now: datetime) -> bool:
@@ -208,7 +208,14 @@ def _recover(connection: Connection, caller: Caller, row: Record, now: datetime,
     return True
 
 
-def _verdict_of_ended(row: Record) -> Verdict:
+def go_on(steering: Steering, row: Record, now: datetime) -> Verdict:
+    """The answer to a sign of life from an evaluation that holds its point."""
+    is_watched = row.watched_until is not None and row.watched_until > now
+    return Verdict(Advice.CONTINUE, lease_seconds=steering.settings.lease_seconds, watched=is_watched)
+
+
+def verdict_of_ended(row: Record) -> Verdict:
+    """The answer to a sign of life from an evaluation that has ended."""
     if row.state == EvaluationState.LOST.value:
         return Verdict(Advice.LOST, row.message)
     return Verdict(Advice.STOP, row.message or f"the evaluation is {row.state}")

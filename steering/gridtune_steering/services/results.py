@@ -20,7 +20,7 @@ from gridtune_common.protocol import (
     TaskState,
     Tell,
 )
-from gridtune_steering.bookkeeping import evaluations, points
+from gridtune_steering.bookkeeping import evaluations, outputs, points
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services import checkpoints
 from gridtune_steering.services import evaluations as life
@@ -191,6 +191,8 @@ def _close(
     **values: Any,
 ) -> None:
     evaluations.add_reports(connection, row.id, message.reports, now=now)
+    if row.watched_until is not None:
+        outputs.forget(connection, row.id)
     evaluations.end(
         connection,
         row.id,

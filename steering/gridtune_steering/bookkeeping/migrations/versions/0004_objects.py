@@ -1,4 +1,4 @@
-"""Checkpoints and logs in object storage."""
+"""Checkpoints and logs in object storage, and output that is watched live."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add a table, and what an evaluation goes on from."""
+    """Add two tables, what an evaluation goes on from, and whether it is watched."""
     op.create_table(
         "objects",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=True, nullable=False),
@@ -42,3 +42,15 @@ def upgrade() -> None:
     op.create_index("ix_objects_owner", "objects", ["owner"])
     op.create_index("ix_objects_doomed_at", "objects", ["doomed_at"])
     op.add_column("evaluations", sa.Column("resumed_from", sa.String(length=32), nullable=True))
+    op.add_column("evaluations", sa.Column("watched_until", UtcDateTime(), nullable=True))
+    op.create_table(
+        "outputs",
+        sa.Column("evaluation_id", sa.String(length=32), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("end", sa.BigInteger(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["evaluation_id"], ["evaluations.id"], name=op.f("fk_outputs_evaluation_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("evaluation_id", name=op.f("pk_outputs")),
+    )

@@ -1,0 +1,34 @@
+"""What running evaluations print, while somebody watches them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from gridtune_steering.bookkeeping.schema import Record, evaluations, outputs
+
+
+def watch(connection: Connection, evaluation: str, *, until: datetime) -> None:
+    """Note that somebody wants to see an evaluation's output until then."""
+    connection.execute(sa.update(evaluations).where(evaluations.c.id == evaluation).values(watched_until=until))
+
+
+def find(connection: Connection, evaluation: str) -> Record | None:
+    """The end of what an evaluation has printed."""
+    return connection.execute(sa.select(outputs).where(outputs.c.evaluation_id == evaluation)).one_or_none()
+
+
+def keep(connection: Connection, evaluation: str, *, start: int, end: int, text: str) -> None:
+    """Replace the end of what an evaluation has printed."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values = {"start": start, "end": end, "text": text}
+    statement = dialect.insert(outputs).values(evaluation_id=evaluation, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["evaluation_id"], set_=values))
+
+
+def forget(connection: Connection, evaluation: str) -> None:
+    """Drop it: the evaluation has ended."""
+    connection.execute(sa.delete(outputs).where(outputs.c.evaluation_id == evaluation))
