@@ -292,6 +292,22 @@ class Client:
         """The address of one of a task's checkpoints or logs, for its owner."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}/objects/{object_}", protocol.Download)
 
+    def content(self, download: protocol.Download) -> bytes:
+        """The bytes of a stored object, fetched at once: for logs, not for checkpoints.
+
+        Raises:
+            Unreachable: The store did not answer.
+            Refused: The store said no.
+        """
+        url = download.url if "://" in download.url else self.server + download.url
+        try:
+            # the address is signed; a token is none of the store's business, nor what ~/.netrc may hold
+            timeout = (_CONNECT_TIMEOUT, _READ_TIMEOUT)
+            answer = self._session.get(url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies)
+        except requests.RequestException as error:
+            raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
+        return _checked(answer).content
+
     def storage(self) -> protocol.Storage:
         """What is stored, by task."""
         return self._call("GET", "/storage", protocol.Storage)

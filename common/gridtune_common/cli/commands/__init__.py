@@ -35,6 +35,7 @@ COMMANDS = {
     "watch": Command("look", f"{_HERE}.watch", "follow a task until it ends"),
     "best": Command("look", f"{_HERE}.best", "show a task's best point"),
     "points": Command("look", f"{_HERE}.points", "list a task's points, or show one"),
+    "logs": Command("look", f"{_HERE}.logs", "print what a point's evaluations have printed"),
     "events": Command("look", f"{_HERE}.events", "print a task's audit log"),
     "export": Command("look", f"{_HERE}.export", "save a task as JSON, CSV or an HTML report"),
     "pause": Command("change", f"{_HERE}.pause", "hand out no more points for now"),
@@ -46,6 +47,7 @@ COMMANDS = {
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
+    "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "token": Command("operate", f"{_HERE}.token", "create, list and revoke tokens"),
     "whoami": Command("operate", f"{_HERE}.whoami", "tell who the service takes you for"),
 }
