@@ -13,6 +13,7 @@ from typing import Any
 
 from gridtune_common import protocol
 from gridtune_evaluation.agent import Agent
+from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.settings import Settings
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End
@@ -53,18 +54,18 @@ def settings(work: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
-def run_agent(fake: FakeSteering, work: Path, **changes: Any) -> End:
+def run_agent(fake: FakeSteering, work: Path, *, carrier: Carrier | None = None, **changes: Any) -> End:
     """Run an agent to its end."""
-    return Agent(settings(work, **changes), fake.connect, Shutdown()).run()
+    return Agent(settings(work, **changes), fake.connect, Shutdown(), carrier).run()
 
 
 class RunningAgent:
     """An agent in a thread."""
 
-    def __init__(self, fake: FakeSteering, work: Path, **changes: Any) -> None:
+    def __init__(self, fake: FakeSteering, work: Path, *, carrier: Carrier | None = None, **changes: Any) -> None:
         self.shutdown = Shutdown()
         self.end: End | None = None
-        self._agent = Agent(settings(work, **changes), fake.connect, self.shutdown)
+        self._agent = Agent(settings(work, **changes), fake.connect, self.shutdown, carrier)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

@@ -52,13 +52,6 @@ class TaskEnded:
     reason: str
 
 
-@dataclass(frozen=True)
-class TooLittleTime:
-    """The task has points, but the worker's remaining time is too short to get anywhere with one, for *reason*."""
-
-    reason: str
-
-
 class _Bearer(requests.auth.AuthBase):
     """Sends the token. As an `auth` it goes before what ~/.netrc may hold, which a plain header would not."""
 
@@ -222,15 +215,13 @@ class Client:
 
     # --- evaluations
 
-    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded | TooLittleTime:
+    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded:
         """Ask for a point; an answer may take up to ``message.wait`` seconds."""
         try:
             answer = self._request("POST", f"/tasks/{quote(task, safe='')}/ask", body=message, wait=message.wait)
         except Refused as refusal:
             if refusal.status == 410:
                 return TaskEnded(refusal.detail)
-            if refusal.kind == "TooLittleTime":
-                return TooLittleTime(refusal.detail)
             raise
         if answer.status_code == 204:
             return NothingYet(_retry_after(answer) or 1.0)

@@ -14,6 +14,7 @@ from typing import Final
 from gridtune_common import protocol
 from gridtune_common.units import show_seconds
 from gridtune_evaluation import runtimes, walltime
+from gridtune_evaluation.carrier import Carrier, HttpCarrier
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.orphans import OrphanGuard
@@ -26,7 +27,6 @@ from gridtune_evaluation.slot import End, Slot
 from gridtune_evaluation.spool import Spool
 from gridtune_evaluation.steering import Connect, Steering
 from gridtune_evaluation.timeleft import TimeLeft
-from gridtune_evaluation.transfer import Sender
 from gridtune_evaluation.workplace import Workplace, make_private
 
 _log = logging.getLogger("gridtune.agent")
@@ -41,12 +41,16 @@ class Agent:
     Args:
         connect: Opens a connection to the steering service.
         shutdown: How the agent is asked to end.
+        carrier: Brings checkpoints to the object store and back; by HTTP unless told otherwise.
     """
 
-    def __init__(self, settings: Settings, connect: Connect, shutdown: Shutdown) -> None:
+    def __init__(
+        self, settings: Settings, connect: Connect, shutdown: Shutdown, carrier: Carrier | None = None
+    ) -> None:
         self._settings = settings
         self._connect = connect
         self._shutdown = shutdown
+        self._carrier = carrier or HttpCarrier(settings.server, settings.ca)
         deadline = walltime.find(os.environ, flag_seconds=settings.walltime_seconds, now=time.time())
         self._time_left = TimeLeft(deadline)
         if deadline is not None:
@@ -88,7 +92,7 @@ class Agent:
                     spool=spool,
                     quota=Quota(self._settings.max_points),
                     shutdown=self._shutdown,
-                    sender=Sender(self._settings.server, self._settings.ca),
+                    carrier=self._carrier,
                     time_left=self._time_left,
                 )
             )

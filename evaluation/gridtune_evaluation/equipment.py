@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
 from gridtune_evaluation.runtimes.port import Runtime
@@ -12,7 +13,6 @@ from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.spool import Spool
 from gridtune_evaluation.steering import Connect
 from gridtune_evaluation.timeleft import TimeLeft
-from gridtune_evaluation.transfer import Sender
 from gridtune_evaluation.workplace import Workplace
 
 
@@ -28,5 +28,5 @@ class Equipment:
     spool: Spool
     quota: Quota
     shutdown: Shutdown
-    sender: Sender
+    carrier: Carrier
     time_left: TimeLeft

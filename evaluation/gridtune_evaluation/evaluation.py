@@ -51,7 +51,7 @@ def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipmen
     Archives on their way lie in the folder *aside*.
     """
     plan = equipment.plan
-    pulse = Pulse(lease, equipment.connect)
+    pulse = Pulse(lease, equipment.connect, room.output)
     leaving = _Reasons(plan, lease, pulse, equipment)
     try:
         equipment.workplace.furnish(room.directory, plan.files)
@@ -85,7 +85,7 @@ def _restore(
     give_up = lambda: leaving.now() is not None or time.monotonic() > until  # noqa: E731 - an argument
     try:
         with equipment.connect() as steering:
-            return restore(steering, equipment.sender, lease, room.directory, aside, give_up)
+            return restore(steering, equipment.carrier, lease, room.directory, aside, give_up)
     except (ServiceError, TransferError) as error:
         leave = leaving.now()
         if leave is not None:
@@ -113,7 +113,7 @@ def _run(
     except GridtuneError as error:
         return failure(lease, FailureCause.START, str(error), permanent=True)
     saver = Saver(
-        lease, plan, room, aside, lambda: reader.highest_step, equipment.connect, equipment.sender, equipment.time_left
+        lease, plan, room, aside, lambda: reader.highest_step, equipment.connect, equipment.carrier, equipment.time_left
     )
     saver.start()
     try:

@@ -1,4 +1,4 @@
-"""Keeping a lease while the payload runs: heartbeats and reports, from a thread of their own.
+"""Keeping a lease while the payload runs: heartbeats, reports, and watched output, from a thread of their own.
 
 The thread that watches the payload never waits for the network: it hands reports over with `Pulse.send` and
 looks at `Pulse.verdict`. Reports that could not be sent, because the service is away, are kept and travel
@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 from gridtune_common import protocol
 from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.protocol import Advice
+from gridtune_evaluation.logs import Tail
 from gridtune_evaluation.outage import Outage, is_forbidden, passes
 from gridtune_evaluation.steering import Connect, Steering
 
@@ -28,6 +30,9 @@ _BATCH_SECONDS: Final = 0.5
 _BATCH_SIZE: Final = 500
 #: Reports kept while the service is away; beyond this the oldest go.
 _KEPT: Final = 5000
+#: Seconds between two looks at what a watched payload prints, and bytes in one message.
+_WATCH_SECONDS: Final = 1.0
+_WATCH_BYTES: Final = 32 * 2**10
 #: Seconds until the next try when the service is away, at most.
 _RETRY_SECONDS: Final = 10.0
 
@@ -37,9 +42,10 @@ class Pulse:
 
     Args:
         connect: Opens the connection, in the pulse's own thread, when there is first something to say.
+        output: Where the payload prints to.
     """
 
-    def __init__(self, lease: protocol.Lease, connect: Connect) -> None:
+    def __init__(self, lease: protocol.Lease, connect: Connect, output: Path) -> None:
         self._lease = lease
         self._connect = connect
         self._changed = threading.Condition()
@@ -47,7 +53,11 @@ class Pulse:
         self._on_the_way: list[protocol.Report] = []
         self._verdict: protocol.Verdict | None = None
         self._ended = False
+        self._output = output
+        self._tail = Tail(output)
+        self._seen: int | None = None  # how much of the output was sent; None while nobody watches
         now = time.monotonic()
+        self._look_at = now
         self._send_at = now + _BATCH_SECONDS
         self._beat_at = now + lease.heartbeat_seconds
         self._outage = Outage(f"renew the lease of point {lease.point}")
@@ -105,7 +115,8 @@ class Pulse:
             return False
 
     def _due(self) -> float:
-        return min(self._send_at, self._beat_at) if self._waiting else self._beat_at
+        due = min(self._send_at, self._beat_at) if self._waiting else self._beat_at
+        return due if self._seen is None else min(due, self._look_at)
 
     def _speak(self, steering: Steering) -> None:
         try:
@@ -115,22 +126,42 @@ class Pulse:
         else:
             self._was_heard(verdict)
 
-    def _say(self, steering: Steering) -> protocol.Verdict:
+    def _say(self, steering: Steering) -> protocol.Verdict | None:
+        """Say what is due; None if there was nothing to say."""
         evaluation, epoch = self._lease.evaluation, self._lease.epoch
         if self._on_the_way:
             return steering.report(evaluation, protocol.Reports(epoch, self._on_the_way))
+        printed = self._printed()
+        if printed is not None:
+            return steering.send_output(evaluation, printed)
+        if time.monotonic() < self._beat_at:
+            return None
         return steering.heartbeat(evaluation, protocol.Heartbeat(epoch))
 
-    def _was_heard(self, verdict: protocol.Verdict) -> None:
-        self._outage.over()
+    def _printed(self) -> protocol.Output | None:
+        """What a watched payload has printed since the last time."""
+        if self._seen is None:
+            return None
+        piece = self._tail.since(self._seen, _WATCH_BYTES)
+        start, self._seen = 0 if piece.restarted else self._seen, piece.offset
+        return protocol.Output(self._lease.epoch, start, piece.offset, piece.text) if piece.text else None
+
+    def _was_heard(self, verdict: protocol.Verdict | None) -> None:
         with self._changed:
+            self._look_at = time.monotonic() + _WATCH_SECONDS
+            if verdict is None:
+                return
+            self._outage.over()
             self._on_the_way = []
             self._plan_next(_BATCH_SECONDS, self._lease.heartbeat_seconds)
+            if verdict.watched != (self._seen is not None):
+                self._seen = _near_the_end(self._output) if verdict.watched else None
             if verdict.advice is not Advice.CONTINUE:
                 self._verdict = verdict
 
     def _was_not_heard(self, error: ServiceError) -> None:
         with self._changed:
+            self._look_at = time.monotonic() + _RETRY_SECONDS
             if passes(error):
                 self._outage.note(error)
                 self._waiting[:0] = self._on_the_way
@@ -155,3 +186,11 @@ class Pulse:
 
     def _extra(self) -> dict[str, object]:
         return {"action": "pulse", "point": self._lease.point, "evaluation": self._lease.evaluation}
+
+
+def _near_the_end(output: Path) -> int:
+    """Where to begin to show an output that may be long."""
+    try:
+        return max(output.stat().st_size - 2 * _WATCH_BYTES, 0)
+    except OSError:
+        return 0

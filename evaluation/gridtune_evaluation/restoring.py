@@ -11,15 +11,15 @@ from gridtune_common.client import new_request_id
 from gridtune_common.errors import ServiceError
 from gridtune_common.units import show_bytes
 from gridtune_evaluation import archive
+from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.steering import Steering
-from gridtune_evaluation.transfer import Damaged, Sender
 
 _log = logging.getLogger("gridtune.agent")
 
 
 def restore(
     steering: Steering,
-    sender: Sender,
+    carrier: Carrier,
     lease: protocol.Lease,
     directory: Path,
     aside: Path,
@@ -37,8 +37,8 @@ def restore(
     """
     for checkpoint in lease.checkpoints:
         try:
-            _restore(steering, sender, lease, checkpoint, directory, aside, give_up)
-        except (Damaged, archive.Damaged, archive.Unsafe) as error:
+            _restore(steering, carrier, lease, checkpoint, directory, aside, give_up)
+        except archive.ArchiveError as error:
             _report(steering, lease, checkpoint, str(error))
         else:
             text = "Point %d goes on from step %s (%s)."
@@ -50,7 +50,7 @@ def restore(
 
 def _restore(
     steering: Steering,
-    sender: Sender,
+    carrier: Carrier,
     lease: protocol.Lease,
     checkpoint: protocol.Checkpoint,
     directory: Path,
@@ -59,14 +59,14 @@ def _restore(
 ) -> None:
     fetched = aside / checkpoint.id
     try:
-        sender.download(
+        carrier.download(
             fetched,
             lambda: steering.download(lease.evaluation, checkpoint.id),
             size=checkpoint.size,
             sha256=checkpoint.sha256,
             give_up=give_up,
         )
-        archive.unpack(fetched, directory, checkpoint.format)
+        archive.unpack(fetched, directory, checkpoint.sha256, checkpoint.size)
     finally:
         fetched.unlink(missing_ok=True)
 

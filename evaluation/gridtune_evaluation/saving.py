@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Final
+from typing import Any, Callable, Final, TypeVar
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
@@ -23,12 +23,15 @@ from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.protocol import ObjectKind
 from gridtune_common.units import show_bytes, show_seconds
 from gridtune_evaluation import archive
+from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.contract import Room
 from gridtune_evaluation.outage import backoff, passes
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.steering import Connect, Steering
 from gridtune_evaluation.timeleft import TimeLeft
-from gridtune_evaluation.transfer import Sender, TransferError
+from gridtune_evaluation.transfer import TransferError
+
+T = TypeVar("T")
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -64,7 +67,7 @@ class Saver:
         aside: Path,
         step: Callable[[], int | None],
         connect: Connect,
-        sender: Sender,
+        carrier: Carrier,
         time_left: TimeLeft,
     ) -> None:
         self._lease = lease
@@ -72,7 +75,7 @@ class Saver:
         self._aside = aside
         self._step = step
         self._connect = connect
-        self._sender = sender
+        self._sender = carrier
         self._patterns = [*plan.checkpoint_paths, room.saved.relative_to(room.directory).as_posix()]
         self._interval = plan.checkpoint_seconds
         self._fingerprint: archive.Fingerprint | None = None
@@ -131,7 +134,7 @@ class Saver:
         request = self._read_request()
         try:
             self._pack(self._wished_step(request), interrupted)
-        except archive.Restless as error:
+        except archive.ArchiveError as error:
             self._warn("No checkpoint of point %d: %s", error)
         except OSError as error:
             self._warn("No checkpoint of point %d: the disk: %s", error)
@@ -203,7 +206,7 @@ class Saver:
             ObjectKind.CHECKPOINT,
             packed.size,
             packed.sha256,
-            packed.format,
+            packed.format.value,
             snapshot.step,
             snapshot.interrupted,
         )
@@ -212,7 +215,7 @@ class Saver:
                 outcome = store(
                     steering, self._sender, self._lease.evaluation, snapshot.path, message, lambda: self._given_up
                 )
-        except (ServiceError, TransferError, OSError) as error:
+        except (ServiceError, TransferError, archive.Damaged, OSError) as error:
             self._fingerprint = None  # whatever is there next time is to be saved
             self._warn("The checkpoint of point %d was not stored: %s", error)
             return
@@ -234,7 +237,7 @@ class Saver:
 
 def store(
     steering: Steering,
-    sender: Sender,
+    carrier: Carrier,
     evaluation: str,
     path: Path,
     message: protocol.BeginUpload,
@@ -248,18 +251,18 @@ def store(
     """
     upload = _patiently(lambda: steering.begin_upload(evaluation, message), give_up)
     refresh = lambda: steering.upload(evaluation, upload.id)  # noqa: E731 - said twice below
-    sender.upload(path, upload, refresh, give_up)
+    carrier.upload(path, upload, refresh, give_up)
     commit = protocol.CommitUpload(new_request_id(), message.epoch)
     try:
         return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
     except Refused as error:
         if error.status != 409:
             raise
-    sender.upload(path, _patiently(refresh, give_up), refresh, give_up)  # a part got lost after all: once more
+    carrier.upload(path, _patiently(refresh, give_up), refresh, give_up)  # a part got lost after all: once more
     return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
 
 
-def _patiently(call: Callable[[], Any], give_up: Callable[[], bool]) -> Any:
+def _patiently(call: Callable[[], T], give_up: Callable[[], bool]) -> T:
     for pause in backoff():
         try:
             return call()

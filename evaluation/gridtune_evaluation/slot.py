@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Final
 
 from gridtune_common import __version__, protocol
-from gridtune_common.client import NothingYet, TaskEnded, TooLittleTime, new_request_id
-from gridtune_common.errors import ServiceError
+from gridtune_common.client import NothingYet, TaskEnded, new_request_id
+from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.protocol import ReleaseCause
 from gridtune_evaluation.conclusion import Leave, release
 from gridtune_evaluation.contract import Room
@@ -117,13 +117,13 @@ class Slot:
                 shutdown=self._shutdown,
             )
         except ServiceError as error:
+            if isinstance(error, Refused) and error.kind == "TooLittleTime":
+                _log.info("No point is worth to begin: %s", error, extra={"action": "too_little_time"})
+                return End.WALLTIME
             _log.error("Cannot ask for a point: %s", error, extra={"action": "ask_failed"})
             if is_forbidden(error):
                 return End.UNAUTHORISED
             return End.GAVE_UP if passes(error) else End.REFUSED
-        if isinstance(answer, TooLittleTime):
-            _log.info("No point is worth to begin: %s", answer.reason, extra={"action": "too_little_time"})
-            return End.WALLTIME
         return End.TASK_ENDED if isinstance(answer, TaskEnded) else answer
 
     def _usable(self) -> float | None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Callable, Protocol, Union
 
 from gridtune_common import protocol
-from gridtune_common.client import NothingYet, TaskEnded, TooLittleTime
+from gridtune_common.client import NothingYet, TaskEnded
 
 #: The last word about an evaluation.
 Final = Union[protocol.Tell, protocol.Fail, protocol.Release]
@@ -30,7 +30,7 @@ class Steering(Protocol):
     def file(self, task: str, path: str) -> bytes:
         """The bytes of one of the task's files."""
 
-    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded | TooLittleTime:
+    def ask(self, task: str, message: protocol.Ask) -> protocol.Lease | NothingYet | TaskEnded:
         """Ask for a point; an answer may take up to ``message.wait`` seconds."""
 
     def heartbeat(self, evaluation: str, message: protocol.Heartbeat) -> protocol.Verdict:

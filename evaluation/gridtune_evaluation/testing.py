@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Union
 
 from gridtune_common import protocol
@@ -14,6 +15,7 @@ from gridtune_common.client import NothingYet, TaskEnded
 from gridtune_common.errors import Refused, ServiceError, Unreachable
 from gridtune_common.protocol import Advice
 from gridtune_evaluation.steering import Final as FinalWord
+from gridtune_evaluation.transfer import GaveUp
 
 #: What an ask is answered with.
 Answer = Union[protocol.Lease, NothingYet, TaskEnded]
@@ -67,6 +69,49 @@ def make_lease(
     )
 
 
+class FakeCarrier:
+    """An object store in memory, for the addresses of `FakeSteering`.
+
+    Attributes:
+        objects: Content by id.
+        is_away: Whether nothing gets through.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.is_away = False
+
+    def upload(
+        self,
+        path: Path,
+        upload: protocol.Upload,
+        refresh: Callable[[], protocol.Upload],
+        give_up: Callable[[], bool],
+    ) -> None:
+        """Keep a file's content."""
+        self._wait(give_up)
+        self.objects[upload.id] = path.read_bytes()
+
+    def download(
+        self,
+        target: Path,
+        fetch: Callable[[], protocol.Download],
+        *,
+        size: int,
+        sha256: str,
+        give_up: Callable[[], bool],
+    ) -> None:
+        """Write a kept content, as it is."""
+        self._wait(give_up)
+        target.write_bytes(self.objects[fetch().url.partition(":")[2]])
+
+    def _wait(self, give_up: Callable[[], bool]) -> None:
+        while self.is_away:
+            if give_up():
+                raise GaveUp("the fake store is away")
+            time.sleep(0.01)
+
+
 class FakeSteering:
     """Stands in for `gridtune_common.client.Client`, for all threads of an agent at once.
 
@@ -82,6 +127,10 @@ class FakeSteering:
         heartbeats: Evaluation and message of every heartbeat.
         reports: Evaluation and message of every message with reports.
         ends: Evaluation and message of every last word.
+        outputs: Evaluation and message of all watched output.
+        uploads: Evaluation and message of every upload that was begun; the first one is ``o1``.
+        commits: The committed uploads.
+        damaged: Objects that could not be restored.
         n_calls: How often the service was called, heard or not.
     """
 
@@ -104,6 +153,10 @@ class FakeSteering:
         self.heartbeats: list[tuple[str, protocol.Heartbeat]] = []
         self.reports: list[tuple[str, protocol.Reports]] = []
         self.ends: list[tuple[str, FinalWord]] = []
+        self.outputs: list[tuple[str, protocol.Output]] = []
+        self.uploads: list[tuple[str, protocol.BeginUpload]] = []
+        self.commits: list[str] = []
+        self.damaged: list[str] = []
         self.n_calls = 0
 
     # --- the script
@@ -123,15 +176,20 @@ class FakeSteering:
         with self._changed:
             self._away = False
 
-    def advise(self, advice: Advice, reason: str = "") -> None:
+    def advise(self, advice: Advice, reason: str = "", *, watched: bool = False) -> None:
         """Answer heartbeats and reports with this from now on."""
         with self._changed:
-            self._verdict = protocol.Verdict(advice, reason)
+            self._verdict = protocol.Verdict(advice, reason, watched=watched)
 
     def refuse(self, call: str, status: int, detail: str = "", *, times: int = 1) -> None:
         """Refuse the next calls of a method."""
+        for _ in range(times):
+            self.refuse_with(call, Refused(status, {"detail": detail}))
+
+    def refuse_with(self, call: str, error: ServiceError) -> None:
+        """Answer the next call of a method so."""
         with self._changed:
-            self._refusals.setdefault(call, []).extend([Refused(status, {"detail": detail})] * times)
+            self._refusals.setdefault(call, []).append(error)
 
     def wait_until(self, is_so: Callable[[FakeSteering], bool], seconds: float = 10.0) -> None:
         """Wait for something to be heard.
@@ -185,6 +243,45 @@ class FakeSteering:
         with self._call("report"):
             self.reports.append((evaluation, message))
             return self._verdict
+
+    def send_output(self, evaluation: str, message: protocol.Output) -> protocol.Verdict:
+        """Record watched output."""
+        with self._call("send_output"):
+            self.outputs.append((evaluation, message))
+            return self._verdict
+
+    def begin_upload(self, evaluation: str, message: protocol.BeginUpload) -> protocol.Upload:
+        """Take an object: its one part goes to a file of this machine."""
+        with self._call("begin_upload"):
+            if message.request_id not in self._memory:
+                self.uploads.append((evaluation, message))
+                self._memory[message.request_id] = f"o{len(self.uploads)}"
+            return self._addresses(self._memory[message.request_id], message.size)
+
+    def upload(self, evaluation: str, upload: str) -> protocol.Upload:
+        """The same addresses again."""
+        with self._call("upload"):
+            return self._addresses(upload, self.uploads[int(upload[1:]) - 1][1].size)
+
+    def _addresses(self, upload: str, size: int) -> protocol.Upload:
+        return protocol.Upload(upload, [f"memory:{upload}"], max(size, 1), 60.0)
+
+    def commit_upload(self, evaluation: str, upload: str, message: protocol.CommitUpload) -> protocol.Outcome:
+        """Record that an object is whole."""
+        with self._call("commit_upload"):
+            self.commits.append(upload)
+            return protocol.Outcome(accepted=True)
+
+    def download(self, evaluation: str, object_: str) -> protocol.Download:
+        """Where an object is."""
+        with self._call("download"):
+            return protocol.Download(f"memory:{object_}", 60.0)
+
+    def report_damage(self, evaluation: str, object_: str, message: protocol.ReportDamage) -> protocol.Outcome:
+        """Record a damaged object."""
+        with self._call("report_damage"):
+            self.damaged.append(object_)
+            return protocol.Outcome(accepted=True)
 
     def tell(self, evaluation: str, message: protocol.Tell) -> protocol.Outcome:
         """Record a result."""

@@ -14,7 +14,7 @@ from gridtune_common.protocol import Advice, FailureCause, Release, ReleaseCause
 from gridtune_evaluation.slot import End
 from gridtune_evaluation.steering import Final
 from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
-from payload_scripts import agent_running, fail_of, report, result, steps, tell_of
+from payload_scripts import agent_running, fail_of, python, report, result, steps, tell_of
 
 #: Waits until it is told to leave, by SIGTERM.
 WAIT = 'trap "leave; exit 0" TERM; while :; do sleep 0.02; done'
@@ -146,7 +146,7 @@ def test_signal_for_both_is_no_failure(tmp_path: Path) -> None:
 
 def test_termination_from_outside_is_a_failure(tmp_path: Path) -> None:
     """SIGTERM from somebody else, without the agent's end, is a failure by signal."""
-    word = fail_of(tmp_path, "kill -TERM $$")
+    word = fail_of(tmp_path, python("import os; os.kill(os.getpid(), 15)"))
 
     assert word.cause is FailureCause.SIGNAL
     assert word.message.startswith("killed by SIGTERM")
@@ -164,3 +164,18 @@ def test_result_at_the_timeout_is_told(tmp_path: Path) -> None:
     command = steps(f"leave() {{ {result(loss=3)}; }}", WAIT)
 
     assert tell_of(tmp_path, command, timeout="1s").metrics == {"loss": 3.0}
+
+
+def test_a_program_that_handles_sigterm_gets_its_grace(tmp_path: Path) -> None:
+    """Though the shell around it gets the signal, too; and the program's own exit code counts."""
+    code = (
+        "import json, os, signal, time; going = []; signal.signal(signal.SIGTERM, lambda *_: going.append(1)); "
+        "open(os.environ['GRIDTUNE_DIR'] + '/reports.jsonl', 'a').write(json.dumps({'step': 1, 'loss': 1}) + chr(10))\n"
+        "while not going: time.sleep(0.01)\n"
+        "time.sleep(0.7); open('output.json', 'w').write(json.dumps({'loss': 3}))"
+    )
+
+    word = after_shutdown(tmp_path, steps(python(code), result(loss=4)))
+
+    assert isinstance(word, Tell)
+    assert word.metrics == {"loss": 3.0}  # and nothing after it was begun

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from typing import Final
 
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Exit, Job
+
+#: SIGTERM goes to the shell and to what it runs. Without this the shell would die at once, and with it what it waits
+#: for; so it waits, begins nothing new, and ends with the code of what it waited for. Programs do not inherit a trap.
+_PATIENT_SHELL: Final = "trap 'exit $?' TERM INT HUP; "
 
 
 class Process:
@@ -20,7 +25,7 @@ class Process:
         """Start the command as the leader of a new session and process group."""
         with job.output.open("ab") as output:
             leader = subprocess.Popen(
-                ["/bin/sh", "-c", job.command],
+                ["/bin/sh", "-c", _PATIENT_SHELL + job.command],
                 cwd=job.directory,
                 env=dict(job.environment),
                 stdin=subprocess.DEVNULL,

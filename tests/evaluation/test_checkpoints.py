@@ -1,0 +1,363 @@
+"""Checkpoints of running payloads: taken, stored beside the training, restored elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridtune_common import protocol
+from gridtune_common.errors import Refused
+from gridtune_common.protocol import Advice, Fail, FailureCause, ObjectKind, Release, ReleaseCause, Tell
+from gridtune_evaluation.slot import End
+from gridtune_evaluation.testing import FakeCarrier, FakeSteering, make_lease, make_payload
+from payload_scripts import agent_running, python, run_agent
+
+#: Counts steps in a file that it replaces as a whole, goes on from it, and leaves at SIGTERM between two steps.
+TRAIN = """
+import json, os, pathlib, signal, sys, time
+leaving = []
+signal.signal(signal.SIGTERM, lambda *_: leaving.append(1))
+state = pathlib.Path("state")
+step = int(state.read_text()) if state.exists() else 0
+first = step
+reports = open(os.environ["GRIDTUNE_DIR"] + "/reports.jsonl", "a", buffering=1)
+while step < {steps}:
+    time.sleep({pause})
+    step += 1
+    pathlib.Path("draft").write_text(str(step))
+    os.replace("draft", "state")
+    print(json.dumps({{"step": step, "loss": step}}), file=reports)
+    if leaving:
+        sys.exit(0)
+resumed = int(os.environ.get("GRIDTUNE_RESUME_STEP", "-1"))
+json.dump({{"loss": step, "first": first, "resumed": resumed}}, open("output.json", "w"))
+"""
+RULE = {"paths": ["state"], "interval": "100s"}
+
+
+def training(steps: int = 10, pause: float = 0.05, **document: Any) -> protocol.Payload:
+    """A payload that runs `TRAIN`."""
+    code = textwrap.dedent(TRAIN.format(steps=steps, pause=pause))
+    return make_payload(python(code), **{"checkpoint": RULE, "grace": "5s", **document})
+
+
+def resuming(lease: protocol.Lease, fake: FakeSteering, carrier: FakeCarrier) -> protocol.Lease:
+    """A lease that goes on from all checkpoints that were committed, newest first."""
+    saved = [
+        protocol.Checkpoint(id_, message.size, message.sha256, message.format, message.step)
+        for id_, (_, message) in ((id_, fake.uploads[int(id_[1:]) - 1]) for id_ in reversed(fake.commits))
+        if message.kind is ObjectKind.CHECKPOINT
+    ]
+    return dataclasses.replace(lease, checkpoints=saved)
+
+
+def first_stretch(work: Path, carrier: FakeCarrier, payload: protocol.Payload, **settings: Any) -> FakeSteering:
+    """Run an agent that is asked to end after two steps."""
+    fake = FakeSteering(payload, [make_lease()])
+    with agent_running(fake, work, carrier=carrier, **settings):
+        fake.wait_until(lambda fake: len(fake.reported) >= 2)
+    return fake
+
+
+def test_the_last_checkpoint_is_stored_before_the_point_goes_back(tmp_path: Path) -> None:
+    """When the agent is asked to end; and the next one goes on from there."""
+    carrier = FakeCarrier()
+    first = first_stretch(tmp_path / "a", carrier, training())
+
+    [(_, word)] = first.ends
+    [(_, message)] = first.uploads
+    assert isinstance(word, Release)
+    assert (word.cause, first.commits) == (ReleaseCause.SHUTDOWN, ["o1"])
+    assert (message.kind, message.interrupted) == (ObjectKind.CHECKPOINT, True)
+    assert message.step is not None
+    assert 2 <= message.step < 10
+
+    lease = resuming(make_lease(epoch=2), first, carrier)
+    second = FakeSteering(training(), [lease])
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    assert isinstance(word, Tell)
+    assert word.metrics == {"loss": 10.0, "first": message.step, "resumed": message.step}
+
+
+def test_checkpoints_are_taken_now_and_then(tmp_path: Path) -> None:
+    """Every interval, while the training runs; one whose files did not change is not sent again."""
+    carrier = FakeCarrier()
+    code = "import time; open('state', 'w').write('x'); time.sleep(1); open('output.json', 'w').write('{\"loss\": 1}')"
+    payload = make_payload(python(code), checkpoint={"paths": ["state"], "interval": "0.2s"})
+    fake = FakeSteering(payload, [make_lease()])
+
+    run_agent(fake, tmp_path, carrier=carrier)
+
+    assert fake.commits == ["o1"]
+    assert isinstance(fake.ends[0][1], Tell)
+
+
+def test_the_payload_may_ask_for_a_checkpoint(tmp_path: Path) -> None:
+    """`gridtune.save` returns when the files were read; what is in the folder for checkpoints is part of it."""
+    carrier = FakeCarrier()
+    code = """
+    import gridtune, time
+    folder = gridtune.checkpoint_dir()
+    (folder / "weights").write_text("good")
+    gridtune.save(step=7)
+    (folder / "weights").write_text("bad")
+    time.sleep(1)
+    gridtune.result(loss=1)
+    """
+    fake = FakeSteering(make_payload(python(textwrap.dedent(code)), checkpoint=RULE), [make_lease()])
+    run_agent(fake, tmp_path / "a", carrier=carrier)
+    [(_, message)] = fake.uploads
+    assert message.step == 7
+
+    look = "import gridtune; gridtune.result(loss=1 + ((gridtune.checkpoint_dir() / 'weights').read_text() == 'good'))"
+    second = FakeSteering(make_payload(python(look)), [resuming(make_lease(epoch=2), fake, carrier)])
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    assert isinstance(word, Tell)
+    assert word.metrics == {"loss": 2.0}
+
+
+def test_a_store_that_is_away_never_holds_a_training_up(tmp_path: Path) -> None:
+    """The result comes without its checkpoints."""
+    carrier = FakeCarrier()
+    carrier.is_away = True
+    payload = training(steps=5, checkpoint={"paths": ["state"], "interval": "0.1s"})
+    fake = FakeSteering(payload, [make_lease()])
+    started = time.monotonic()
+
+    run_agent(fake, tmp_path, carrier=carrier)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Tell)
+    assert fake.commits == []
+    assert time.monotonic() - started < 10
+
+
+def test_a_refused_checkpoint_is_no_failure(tmp_path: Path) -> None:
+    """A quota that is used up, say."""
+    fake = FakeSteering(training(steps=5, checkpoint={"paths": ["state"], "interval": "0.1s"}), [make_lease()])
+    fake.refuse("begin_upload", 413, "quota", times=100)
+
+    run_agent(fake, tmp_path, carrier=FakeCarrier())
+
+    assert isinstance(fake.ends[0][1], Tell)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    """It is reported, and does not stop the point."""
+    carrier = FakeCarrier()
+    first = first_stretch(tmp_path / "a", carrier, training())
+    [old] = resuming(make_lease(), first, carrier).checkpoints
+    new = dataclasses.replace(old, id="o2")
+    carrier.objects["o2"] = carrier.objects["o1"][:-1] + b"!"
+    lease = dataclasses.replace(make_lease(epoch=2), checkpoints=[new, old])
+    second = FakeSteering(training(), [lease])
+
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    assert isinstance(word, Tell)
+    assert word.metrics["first"] == old.step
+    assert second.damaged == ["o2"]
+
+
+def test_without_any_whole_checkpoint_the_training_begins_anew(tmp_path: Path) -> None:
+    """Late, but not never."""
+    carrier = FakeCarrier()
+    carrier.objects["o9"] = b"no archive"
+    bad = protocol.Checkpoint("o9", 10, hashlib.sha256(b"no archive").hexdigest(), "tar", 4)
+    fake = FakeSteering(training(steps=2), [dataclasses.replace(make_lease(), checkpoints=[bad])])
+
+    run_agent(fake, tmp_path, carrier=carrier)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Tell)
+    assert (word.metrics["first"], fake.damaged) == (0.0, ["o9"])
+
+
+def test_an_agent_that_waits_for_a_checkpoint_can_be_ended(tmp_path: Path) -> None:
+    """It gives the point back, and starts nothing."""
+    carrier = FakeCarrier()
+    carrier.is_away = True
+    saved = protocol.Checkpoint("o1", 1, "0" * 64, "tar", 4)
+    fake = FakeSteering(training(), [dataclasses.replace(make_lease(), checkpoints=[saved])])
+
+    with agent_running(fake, tmp_path, carrier=carrier):
+        fake.wait_until(lambda fake: bool(fake.asks))
+        time.sleep(0.3)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Release)
+    assert word.cause is ReleaseCause.SHUTDOWN
+
+
+def test_a_checkpoint_that_cannot_be_fetched_is_infrastructure(tmp_path: Path) -> None:
+    """Another node may be luckier; the training must not begin anew for that."""
+    saved = protocol.Checkpoint("o1", 1, "0" * 64, "tar", 4)
+    fake = FakeSteering(training(), [dataclasses.replace(make_lease(), checkpoints=[saved])])
+    fake.refuse("download", 404, "gone", times=9)
+
+    run_agent(fake, tmp_path, carrier=FakeCarrier())
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Fail)
+    assert word.cause is FailureCause.INFRASTRUCTURE
+
+
+def test_shortly_before_the_walltime_the_payload_is_saved_and_given_back(tmp_path: Path) -> None:
+    """Then the slot ends: there is no time for another point."""
+    carrier = FakeCarrier()
+    payload = training(steps=1000, pause=0.02, grace="1s")
+    fake = FakeSteering(payload, [make_lease(), make_lease(1)])
+    started = time.monotonic()
+
+    end = run_agent(fake, tmp_path, carrier=carrier, walltime_seconds=5.0)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Release)
+    assert (word.cause, word.leaving, end) == (ReleaseCause.WALLTIME, True, End.WALLTIME)
+    assert fake.commits == ["o1"]
+    assert time.monotonic() - started < 5
+
+
+def test_short_stretches_in_a_row_make_progress(tmp_path: Path) -> None:
+    """Ten steps of half a second, by workers that live for three."""
+    carrier, commits = FakeCarrier(), 0
+    payload = training(steps=10, pause=0.4, grace="1s")
+    fake = FakeSteering(payload, [make_lease()])
+    trained = 0
+    for epoch in range(1, 12):
+        lease = make_lease(epoch=epoch)
+        before = fake
+        fake = FakeSteering(payload, [resuming(lease, before, carrier) if epoch > 1 else lease])
+        fake.uploads, fake.commits = list(before.uploads), list(before.commits)
+        run_agent(fake, tmp_path / str(epoch), carrier=carrier, walltime_seconds=3.0)
+        trained += len(fake.reported)
+        [(_, word)] = fake.ends
+        if isinstance(word, Tell):
+            break
+        assert len(fake.commits) > commits
+        commits = len(fake.commits)
+
+    assert isinstance(word, Tell)
+    assert word.metrics["loss"] == 10.0
+    assert epoch > 2
+    assert trained == 10  # no step twice
+
+
+def test_a_worker_with_too_little_time_does_not_ask(tmp_path: Path) -> None:
+    """Nor does it stay when the service says that its time is too short."""
+    fake = FakeSteering(training(), [make_lease()])
+    assert run_agent(fake, tmp_path / "a", walltime_seconds=0.5) is End.WALLTIME
+    assert fake.asks == []
+
+    refusal = Refused(409, {"type": "urn:gridtune:problem:TooLittleTime", "detail": "about 1h; 5m are left"})
+    fake.refuse_with("ask", refusal)
+    assert run_agent(fake, tmp_path / "b", walltime_seconds=300.0) is End.WALLTIME
+    assert fake.asks == []
+
+
+def test_what_is_left_of_the_time_is_told(tmp_path: Path) -> None:
+    """Less what leaving takes."""
+    fake = FakeSteering(training(steps=1), [make_lease()])
+
+    run_agent(fake, tmp_path, walltime_seconds=300.0)
+
+    assert all(ask.remaining_seconds is not None and 200 < ask.remaining_seconds < 295 for ask in fake.asks)
+
+
+def test_a_killed_payloads_files_are_only_saved_at_rest(tmp_path: Path) -> None:
+    """Who writes until SIGKILL may have left half a file."""
+    code = """
+    import signal, time, os
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open(os.environ["GRIDTUNE_DIR"] + "/reports.jsonl", "a").write('{"step": 1, "loss": 1}\\n')
+    while True:
+        open("state", "a").write("x")
+        time.sleep(0.01)
+    """
+    fake = FakeSteering(make_payload(python(textwrap.dedent(code)), checkpoint=RULE, grace="0.5s"), [make_lease()])
+    with agent_running(fake, tmp_path, carrier=FakeCarrier()):
+        fake.wait_until(lambda fake: bool(fake.reported))
+
+    assert isinstance(fake.ends[0][1], Release)
+    assert fake.commits == []
+
+
+def test_after_a_long_silence_the_agent_parts(tmp_path: Path) -> None:
+    """The payload is ended, and what there is to say waits for the next agent."""
+    payload = training(steps=10_000, pause=0.02)
+    fake = FakeSteering(payload, [make_lease(heartbeat_seconds=0.1)])
+    with agent_running(fake, tmp_path, carrier=FakeCarrier(), give_up_seconds=0.5) as agent:
+        fake.wait_until(lambda fake: bool(fake.reports))
+        fake.go_away()
+        assert agent.join() is End.GAVE_UP
+    assert fake.ends == []
+
+    fake.come_back()
+    run_agent(fake, tmp_path)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Release)
+    assert word.cause is ReleaseCause.PARTED
+
+
+def test_what_killed_agents_left_is_swept(tmp_path: Path) -> None:
+    """By the next one; what belongs to a living one stays."""
+    fake = FakeSteering(training(steps=10_000, pause=0.02), [make_lease()])
+    left = tmp_path / "t1" / "7-1-dead"
+    left.mkdir(parents=True, mode=0o700)
+    (left / "huge").write_text("x")
+    left.with_name(left.name + ".lock").touch()
+    with agent_running(fake, tmp_path, carrier=FakeCarrier()):
+        fake.wait_until(lambda fake: bool(fake.reports))
+        run_agent(FakeSteering(training(steps=1)), tmp_path)
+
+        rooms = sorted(path.name for path in (tmp_path / "t1").iterdir())
+
+    assert rooms == ["0-1-e0-1", "0-1-e0-1.aside", "0-1-e0-1.lock", "files"]
+
+
+def test_a_watched_payloads_output_is_sent(tmp_path: Path) -> None:
+    """While it is watched, line by line."""
+    code = "import time; print('one', flush=True); time.sleep(1.5); print('two', flush=True); time.sleep(60)"
+    fake = FakeSteering(make_payload(python(code)), [make_lease(heartbeat_seconds=0.2)])
+    fake.advise(Advice.CONTINUE, watched=True)
+    with agent_running(fake, tmp_path):
+        fake.wait_until(lambda fake: len(fake.outputs) >= 2)
+
+    assert [(message.start, message.end, message.text) for _, message in fake.outputs][:2] == [
+        (0, 4, "one\n"),
+        (4, 8, "two\n"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", json.dumps({"step": "x"}), json.dumps([1])])
+def test_any_request_file_asks_for_a_checkpoint(tmp_path: Path, content: str) -> None:
+    """What is in it may be missing or wrong: then the last reported step counts."""
+    code = f"""
+    import os, pathlib, time
+    control = pathlib.Path(os.environ["GRIDTUNE_DIR"])
+    pathlib.Path("state").write_text("x")
+    (control / "reports.jsonl").write_text('{{"step": 3, "loss": 1}}\\n')
+    time.sleep(0.7)
+    (control / "checkpoint").write_text({content!r})
+    while (control / "checkpoint").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    """
+    fake = FakeSteering(make_payload(python(textwrap.dedent(code)), checkpoint=RULE), [make_lease()])
+
+    run_agent(fake, tmp_path, carrier=FakeCarrier())
+
+    assert [message.step for _, message in fake.uploads] == [3]
