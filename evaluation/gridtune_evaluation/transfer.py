@@ -35,9 +35,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("gridtune.agent")
 
-_BLOCK: Final = 2**20
-#: Small, for the time-out counts for a whole block, and lines can be slow.
-_SENT_BLOCK: Final = 2**16
+#: Bytes at once. Small: a time-out counts for a whole block, and a connection that breaks takes the block on its way
+#: with it.
+_NET_BLOCK: Final = 2**16
 #: Seconds for the handshake and for each block that is sent, and for each block of an answer.
 _TIMEOUT: Final = (30.0, 120.0)
 _LATER: Final = frozenset({408, 425, 429})
@@ -237,7 +237,7 @@ class _Part:
         with open(self._path, "rb") as file:
             file.seek(self.start)
             while left:
-                block = file.read(min(_SENT_BLOCK, left))
+                block = file.read(min(_NET_BLOCK, left))
                 if not block:
                     raise Damaged(f"{self._path} became shorter while it was sent")
                 left -= len(block)
@@ -353,7 +353,7 @@ class _Fetcher:
         left = self._size - start
         try:
             with open(self._part, "ab" if start else "wb") as file:
-                for block in answer.iter_content(_BLOCK):
+                for block in answer.iter_content(_NET_BLOCK):
                     file.write(block[:left])
                     left -= len(block)
                     if left < 0:

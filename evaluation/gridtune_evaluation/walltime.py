@@ -258,7 +258,7 @@ def _from_features(around: Surroundings) -> float | None:
 
 
 #: Who may know, in the order of asking.
-SOURCES: Final[Mapping[str, Callable[[Surroundings], "float | None"]]] = {
+SOURCES: Final[Mapping[str, Callable[[Surroundings], float | None]]] = {
     "--walltime": _from_flag,
     "GRIDTUNE_WALLTIME": _from_walltime,
     "GRIDTUNE_DEADLINE": _from_deadline,
