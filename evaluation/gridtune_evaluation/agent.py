@@ -51,7 +51,8 @@ class Agent:
         self._connect = connect
         self._shutdown = shutdown
         self._carrier = carrier or HttpCarrier(settings.server, settings.ca)
-        deadline = walltime.find(os.environ, flag_seconds=settings.walltime_seconds, now=time.time())
+        now = time.time()
+        deadline = walltime.find(os.environ, flag_seconds=settings.walltime_seconds, now=now, started=now)
         self._time_left = TimeLeft(deadline)
         if deadline is not None:
             left = show_seconds(max(deadline.at - time.time(), 0.0))

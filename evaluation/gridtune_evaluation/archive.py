@@ -200,6 +200,17 @@ def verify(path: Path, sha256: str, size: int) -> None:
         raise Damaged(f"{path} has another SHA-256 than what was stored ({digest.hexdigest()}); fetch it again")
 
 
+def fingerprint(root: Path, patterns: Sequence[str]) -> Fingerprint:
+    """What the files below *root* look like now, to be told from how they look later."""
+    return _fingerprint(_listing(root, patterns))
+
+
+def newest_change(root: Path, patterns: Sequence[str]) -> float | None:
+    """When one of the files was touched last, in seconds since 1970; None if there is none."""
+    times = [entry.mtime_ns / 1e9 for entry in _listing(root, patterns).values() if entry.mtime_ns]
+    return max(times, default=None)
+
+
 # --- what there is
 
 
