@@ -1,6 +1,7 @@
 """The task file: one document that says what to search, how, for what, and until when."""
 
 from gridtune_common.taskfile.command import as_text, fill, placeholders
+from gridtune_common.taskfile.data import DataSource
 from gridtune_common.taskfile.loading import LoadedTask, load_task, parse_text
 from gridtune_common.taskfile.model import (
     Algorithm,
@@ -20,6 +21,7 @@ from gridtune_common.taskfile.schema import task_schema
 __all__ = [
     "Algorithm",
     "Checkpoint",
+    "DataSource",
     "LoadedTask",
     "Objective",
     "Payload",
