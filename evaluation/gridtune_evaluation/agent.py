@@ -13,6 +13,8 @@ from typing import Final
 
 from gridtune_common import protocol
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
+from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.orphans import OrphanGuard
@@ -69,10 +71,11 @@ class Agent:
         guard.start()
         with closing(guard):
             runtime = runtimes.load(self._settings.runtime, guard)
+            inputs = self._inputs(plan, guard)
             _note(plan, self._settings)
             quota = Quota(self._settings.max_points)
             return self._run_slots(
-                Equipment(self._settings, plan, self._connect, runtime, workplace, spool, quota, self._shutdown)
+                Equipment(self._settings, plan, self._connect, runtime, workplace, spool, quota, self._shutdown, inputs)
             )
 
     def _payload(self, steering: Steering) -> protocol.Payload | None:
@@ -82,6 +85,13 @@ class Agent:
             give_up_seconds=self._settings.give_up_seconds,
             shutdown=self._shutdown,
         )
+
+    def _inputs(self, plan: Plan, guard: OrphanGuard) -> Inputs:
+        folder = self._settings.cache or self._settings.work / "cache"
+        inputs = Inputs(Cache(folder, self._settings.cache_bytes), guard)
+        if plan.data:
+            inputs.prepare()
+        return inputs
 
     def _run_slots(self, equipment: Equipment) -> End:
         agent = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
 from gridtune_evaluation.runtimes.port import Runtime
@@ -26,3 +27,4 @@ class Equipment:
     spool: Spool
     quota: Quota
     shutdown: Shutdown
+    inputs: Inputs

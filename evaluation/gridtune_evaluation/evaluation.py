@@ -15,8 +15,9 @@ from gridtune_common.errors import GridtuneError
 from gridtune_common.protocol import Advice, FailureCause
 from gridtune_common.taskfile.command import fill
 from gridtune_evaluation import results
-from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of
+from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of, release
 from gridtune_evaluation.contract import Room, environment, values_of
+from gridtune_evaluation.data import DataUnavailable, FetchInterrupted, fetch_data
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
@@ -42,7 +43,12 @@ def evaluate(lease: protocol.Lease, directory: Path, equipment: Equipment) -> Fi
     try:
         equipment.workplace.furnish(directory, plan.files)
         room.furnish(values_of(lease, plan))
-        return _run(lease, room, equipment)
+        with fetch_data(plan, room, equipment.inputs, lambda: not equipment.shutdown.asked):
+            return _run(lease, room, equipment)
+    except FetchInterrupted:
+        return release(lease, Leave.SHUTDOWN)
+    except DataUnavailable as error:
+        return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
     except OSError as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")
 

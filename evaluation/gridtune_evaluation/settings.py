@@ -25,6 +25,8 @@ class Settings:
         max_points: How many points to evaluate before the agent ends; None for no limit.
         give_up_seconds: A slot stops asking after the service has been away for this long.
         ask_wait_seconds: How long the service may hold an ask until there is a point.
+        cache: Folder for the inputs of tasks, shared by all agents of this user on this node; None for one in *work*.
+        cache_bytes: How large it may become.
     """
 
     server: str
@@ -38,9 +40,17 @@ class Settings:
     max_points: int | None = None
     give_up_seconds: float = 3600.0
     ask_wait_seconds: float = 20.0
+    cache: Path | None = None
+    cache_bytes: int = 50 * 2**30
 
 
 def default_work(environment: Mapping[str, str]) -> Path:
     """``$GRIDTUNE_WORK_DIR``, or a folder of this user's own under the system's temporary one."""
     configured = environment.get("GRIDTUNE_WORK_DIR")
     return Path(configured) if configured else Path(tempfile.gettempdir()) / f"gridtune-{os.getuid()}"
+
+
+def default_cache(environment: Mapping[str, str]) -> Path | None:
+    """``$GRIDTUNE_CACHE_DIR``, if it is set."""
+    configured = environment.get("GRIDTUNE_CACHE_DIR")
+    return Path(configured) if configured else None

@@ -15,7 +15,7 @@ from gridtune_common.taskfile.model import (
     StopRules,
     Task,
 )
-from gridtune_common.taskfile.parsing import parse_payload, parse_task
+from gridtune_common.taskfile.parsing import parse_data, parse_payload, parse_task
 from gridtune_common.taskfile.schema import task_schema
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "as_text",
     "fill",
     "load_task",
+    "parse_data",
     "parse_payload",
     "parse_task",
     "parse_text",

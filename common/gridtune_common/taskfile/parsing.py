@@ -8,7 +8,7 @@ are; numbers in the ``environment`` become text. A space in the format of anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Optional, TypeVar, Union, cast
 
 from gridtune_common import dialects, units
@@ -17,7 +17,7 @@ from gridtune_common.space import SearchSpace
 from gridtune_common.space.reading import Flaws, is_number, join, read_mapping, show
 from gridtune_common.taskfile.command import as_text, join_arguments
 from gridtune_common.taskfile.constraints import check_constraints
-from gridtune_common.taskfile.data import DataSource
+from gridtune_common.taskfile.data import DataSource, check_data
 from gridtune_common.taskfile.model import (
     SCHEDULERS,
     Algorithm,
@@ -37,6 +37,7 @@ from gridtune_common.taskfile.model import (
     check_task_name,
     check_warm_start,
 )
+from gridtune_common.taskfile.values import clean_path
 
 T = TypeVar("T")
 
@@ -143,6 +144,24 @@ def parse_payload(document: Any) -> Payload:
     payload = _read_payload(document, flaws)
     flaws.raise_if_any()
     return cast(Payload, payload)
+
+
+def parse_data(document: Any, files: Collection[str], result_file: str) -> dict[str, DataSource]:
+    """Read ``payload.data`` by itself, as agents do.
+
+    Args:
+        document: What is written there; None for nothing.
+        files: The paths of the files that travel with the task.
+        result_file: The path of the result.
+
+    Raises:
+        InvalidDocument: It cannot be used; names every flaw.
+    """
+    flaws = Flaws()
+    data = _read_data({} if document is None else document, flaws)
+    flaws.adopt("payload", check_data("data", data, list(files), result_file))
+    flaws.raise_if_any()
+    return {clean_path(path): source for path, source in data.items()}
 
 
 def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]:
