@@ -161,6 +161,16 @@ def _objects(required: Mapping[str, st.SearchStrategy[Any]], **optional: Any) ->
     return st.fixed_dictionaries(dict(required), optional=optional)
 
 
+#: Inputs in each of their forms.
+_DATA: dict[Any, st.SearchStrategy[Any]] = {
+    "./in/train.npz": st.sampled_from(["https://example.org/train.npz", "file:///cvmfs/x/train", "s3://bucket/a/key"]),
+    "val.npz": _objects(
+        {"url": st.just("http://[::1]:8080/val.npz?sign=1")}, sha256=st.just("9F86" * 16), size=st.just("12GiB")
+    ),
+    "raw.root": _objects({"command": st.just("rucio download --dir {dir} scope:name")}, timeout=durations()),
+}
+
+
 def payload_documents() -> st.SearchStrategy[dict[str, Any]]:
     """The ``payload`` section as people write it."""
     paths = st.lists(st.sampled_from(["train.py", "./lib", "data/a.csv", "m.pt"]), min_size=1, unique=True)
@@ -168,6 +178,7 @@ def payload_documents() -> st.SearchStrategy[dict[str, Any]]:
         {"command": st.sampled_from(["python train.py", ["python", "my train.py"], "echo ${HOME} {1..3}"])},
         image=st.just("python:3.12-slim"),
         files=paths,
+        data=st.fixed_dictionaries({}, optional=_DATA),
         environment=st.just({"OMP_NUM_THREADS": 1, "MODE": "fast"}),
         result=_objects({}, file=st.just("out/result.json"), stdout=st.just({"loss": r"loss=(\S+)"})),
         checkpoint=_objects({"paths": paths}, interval=durations()),

@@ -46,6 +46,7 @@ VARIABLES: Final = {
 _ELSEWHERE: Final = frozenset(
     {
         "GRIDTUNE_ATTEMPT",
+        "GRIDTUNE_CACHE_DIR",
         "GRIDTUNE_CHECKPOINT_DIR",
         "GRIDTUNE_DIR",
         "GRIDTUNE_EVALUATION",

@@ -14,7 +14,9 @@ from typing import Final
 from gridtune_common import protocol
 from gridtune_common.units import show_seconds
 from gridtune_evaluation import runtimes, walltime
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.carrier import Carrier, HttpCarrier
+from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.orphans import OrphanGuard
@@ -82,6 +84,7 @@ class Agent:
         guard.start()
         with closing(guard):
             runtime = runtimes.load(self._settings.runtime, guard)
+            inputs = self._inputs(plan, guard)
             _note(plan, self._settings)
             return self._run_slots(
                 Equipment(
@@ -93,6 +96,7 @@ class Agent:
                     spool=spool,
                     quota=Quota(self._settings.max_points),
                     shutdown=self._shutdown,
+                    inputs=inputs,
                     carrier=self._carrier,
                     time_left=self._time_left,
                 )
@@ -105,6 +109,13 @@ class Agent:
             give_up_seconds=self._settings.give_up_seconds,
             shutdown=self._shutdown,
         )
+
+    def _inputs(self, plan: Plan, guard: OrphanGuard) -> Inputs:
+        folder = self._settings.cache or self._settings.work / "cache"
+        inputs = Inputs(Cache(folder, self._settings.cache_bytes), guard)
+        if plan.data:
+            inputs.prepare()
+        return inputs
 
     def _run_slots(self, equipment: Equipment) -> End:
         agent = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -29,7 +29,7 @@ from gridtune_common.errors import GridtuneError
 from gridtune_common.parent import stop_with_parent
 from gridtune_evaluation.agent import Agent
 from gridtune_evaluation.runtimes import RUNTIMES
-from gridtune_evaluation.settings import Settings, default_work
+from gridtune_evaluation.settings import Settings, default_cache, default_work
 from gridtune_evaluation.shutdown import Shutdown, shutdown_on_signals
 from gridtune_evaluation.slot import End
 
@@ -71,6 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where payloads run and undelivered results wait; agents may share it "
         "(GRIDTUNE_WORK_DIR; else a folder of your own under the temporary one)",
+    )
+    add(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="where the inputs of tasks (payload.data) are kept for all agents of yours on this node "
+        "(GRIDTUNE_CACHE_DIR; else cache in the work folder)",
+    )
+    add(
+        "--cache-size",
+        metavar="SIZE",
+        type=_size,
+        default=50 * 2**30,
+        help="how large that may become; what was not used for longest goes first (default: 50GiB)",
     )
     add("--keep-work", action="store_true", help="leave working directories behind, for a look at them")
     add("--exit-when-idle", metavar="TIME", type=_duration, help="end after this time without a point: 90, 5m")
@@ -117,6 +131,7 @@ def settings_from(
     arguments: argparse.Namespace, connection: common.Connection, environment: Mapping[str, str]
 ) -> Settings:
     """What the flags and variables say about the agent itself."""
+    cache = arguments.cache_dir or default_cache(environment)
     return Settings(
         server=connection.server,
         task=arguments.task,
@@ -130,6 +145,8 @@ def settings_from(
         give_up_seconds=arguments.give_up_after,
         ca=connection.ca,
         walltime_seconds=arguments.walltime,
+        cache=Path(os.path.abspath(cache)) if cache else None,
+        cache_bytes=arguments.cache_size,
     )
 
 
@@ -155,5 +172,13 @@ def _duration(text: str) -> float:
     """Seconds, with or without a unit."""
     try:
         return float(text) if text.replace(".", "", 1).isdecimal() else units.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _size(text: str) -> int:
+    """Bytes, with their unit."""
+    try:
+        return units.n_bytes(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

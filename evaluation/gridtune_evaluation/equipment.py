@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gridtune_evaluation.carrier import Carrier
+from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
 from gridtune_evaluation.runtimes.port import Runtime
@@ -30,3 +31,4 @@ class Equipment:
     shutdown: Shutdown
     carrier: Carrier
     time_left: TimeLeft
+    inputs: Inputs

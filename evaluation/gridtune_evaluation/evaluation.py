@@ -17,6 +17,7 @@ from gridtune_common.taskfile.command import fill
 from gridtune_evaluation import results
 from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of, release
 from gridtune_evaluation.contract import Room, environment, values_of
+from gridtune_evaluation.data import DataUnavailable, FetchInterrupted, fetch_data
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
@@ -56,10 +57,15 @@ def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipmen
     try:
         equipment.workplace.furnish(room.directory, plan.files)
         room.furnish(values_of(lease, plan))
-        resumed = _restore(lease, room, aside, equipment, leaving)
-        return _run(lease, room, aside, equipment, pulse, leaving, resumed)
+        with fetch_data(plan, room, equipment.inputs, lambda: leaving.now() is None):
+            resumed = _restore(lease, room, aside, equipment, leaving)
+            return _run(lease, room, aside, equipment, pulse, leaving, resumed)
     except _NoTime as interruption:
         return release(lease, interruption.leave)
+    except FetchInterrupted:
+        return release(lease, leaving.now() or Leave.SHUTDOWN)
+    except DataUnavailable as error:
+        return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
     except TransferError as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gridtune_common import protocol
 from gridtune_common.errors import Flaw, InvalidDocument
+from gridtune_common.taskfile import DataSource, parse_data
 from gridtune_common.units import seconds
 
 _RESULT_FILE: Final = "output.json"
@@ -25,6 +26,7 @@ class Plan:
         command: With ``{name}`` placeholders.
         image: The container image that the task names.
         environment: Variables for the payload.
+        data: Inputs that are fetched once on each node, by their path below the working directory.
         result_file: Where the payload leaves its metrics, relative to the working directory.
         patterns: Metric → what finds it in the output.
         timeout_seconds: How long the payload may run; None for ever.
@@ -41,6 +43,7 @@ class Plan:
     image: str | None
     environment: Mapping[str, str]
     files: tuple[protocol.FileEntry, ...]
+    data: Mapping[str, DataSource]
     result_file: str
     patterns: Mapping[str, Pattern[str]]
     timeout_seconds: float | None
@@ -67,6 +70,7 @@ class Plan:
             image=document.get("image"),
             environment={name: str(value) for name, value in (document.get("environment") or {}).items()},
             files=tuple(payload.files),
+            data=parse_data(document.get("data"), _names(payload), str(result.get("file") or _RESULT_FILE)),
             result_file=str(result.get("file") or _RESULT_FILE),
             patterns=_patterns(result.get("stdout") or {}, flaws),
             timeout_seconds=_seconds(document, "timeout", None, flaws),
@@ -83,6 +87,10 @@ class Plan:
         if flaws:
             raise InvalidDocument(flaws)
         return plan
+
+
+def _names(payload: protocol.Payload) -> list[str]:
+    return [entry.path for entry in payload.files]
 
 
 def _seconds(document: Mapping[str, Any], key: str, default: str | None, flaws: list[Flaw]) -> float | None:

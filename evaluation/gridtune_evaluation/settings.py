@@ -27,6 +27,8 @@ class Settings:
         ca: Certificate authorities to trust, also for the object store; None for the system's.
         walltime_seconds: How long this agent may run; None to find out.
         ask_wait_seconds: How long the service may hold an ask until there is a point.
+        cache: Folder for the inputs of tasks, shared by all agents of this user on this node; None for one in *work*.
+        cache_bytes: How large it may become.
     """
 
     server: str
@@ -42,9 +44,17 @@ class Settings:
     ca: str | None = None
     walltime_seconds: float | None = None
     ask_wait_seconds: float = 20.0
+    cache: Path | None = None
+    cache_bytes: int = 50 * 2**30
 
 
 def default_work(environment: Mapping[str, str]) -> Path:
     """``$GRIDTUNE_WORK_DIR``, or a folder of this user's own under the system's temporary one."""
     configured = environment.get("GRIDTUNE_WORK_DIR")
     return Path(configured) if configured else Path(tempfile.gettempdir()) / f"gridtune-{os.getuid()}"
+
+
+def default_cache(environment: Mapping[str, str]) -> Path | None:
+    """``$GRIDTUNE_CACHE_DIR``, if it is set."""
+    configured = environment.get("GRIDTUNE_CACHE_DIR")
+    return Path(configured) if configured else None

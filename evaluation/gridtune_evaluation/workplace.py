@@ -147,8 +147,8 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def make_private(folder: Path) -> None:
-    """Make a folder that only this user can enter, unless it exists.
+def make_private(folder: Path, flag: str = "--work-dir") -> None:
+    """Make a folder that only this user can enter, unless it exists; *flag* names another one.
 
     Raises:
         ConfigurationError: It exists and belongs to somebody else, or is no folder.
@@ -156,9 +156,9 @@ def make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise ConfigurationError(f"{folder} is no folder; choose another one with --work-dir") from error
+        raise ConfigurationError(f"{folder} is no folder; choose another one with {flag}") from error
     if folder.stat().st_uid != os.getuid():
-        raise ConfigurationError(f"{folder} belongs to another user; choose another one with --work-dir")
+        raise ConfigurationError(f"{folder} belongs to another user; choose another one with {flag}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

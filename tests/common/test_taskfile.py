@@ -23,6 +23,7 @@ from gridtune_common.space import parsing as space_parsing
 from gridtune_common.taskfile import (
     Algorithm,
     Checkpoint,
+    DataSource,
     Objective,
     Payload,
     Resources,
@@ -67,6 +68,14 @@ resources: {cpus: 2, gpus: 0, memory: 4GiB}
 stop: {points: 60, target: 0.02, wall_time: 6h, patience: 20}
 retry: {attempts: 3}
 """
+
+
+SOURCE = {"url": "s3://bucket/b", "sha256": "9F86" * 16, "size": "12GiB"}
+
+
+def with_data(path: str = "a.npz", /, source: Any = None, **payload: Any) -> dict[str, Any]:
+    """A task with one input."""
+    return with_section("payload", command="x", data={path: source or "https://example.org/a"}, **payload)
 
 
 def with_section(section: str, /, **fields: Any) -> dict[str, Any]:
@@ -204,6 +213,24 @@ def test_numbers_in_the_environment_become_text() -> None:
 def test_paths_have_one_form() -> None:
     """``./a/`` and ``a`` are the same path."""
     assert parse_payload({"command": "x", "files": ["./a/", "b//c.py"]}).files == ("a", "b/c.py")
+
+
+def test_an_address_is_short_for_a_source() -> None:
+    """``train.npz: https://…`` needs no braces, and paths and checksums have one form."""
+    payload = parse_payload({"command": "x", "data": {"./in//a.npz": "https://example.org/a", "b": SOURCE}})
+
+    assert payload.data == {
+        "in/a.npz": DataSource("https://example.org/a"),
+        "b": DataSource("s3://bucket/b", sha256="9f86" * 16, size_bytes=12 * 2**30),
+    }
+    assert payload.to_json()["data"]["in/a.npz"] == {"url": "https://example.org/a", "timeout": "21600s"}
+
+
+def test_an_input_may_lie_among_files_that_travel() -> None:
+    """A folder that travels with the task takes inputs beside its files."""
+    payload = parse_payload({"command": "x", "files": ["in"], "data": {"in/a.npz": "https://example.org/a"}})
+
+    assert list(payload.data) == ["in/a.npz"]
 
 
 def test_a_task_shares_nothing_with_its_document() -> None:
@@ -458,6 +485,104 @@ PARENTHESES = "put one pair of parentheses around the number, and write (?:…) 
         ),
         pytest.param(
             with_section("payload", command="x", timeout="0s"), "payload.timeout: '0s' is not above zero", id="timeout"
+        ),
+        pytest.param(
+            with_section("payload", command="x", data=["a"]),
+            'payload.data: ["a"] is no mapping of paths to sources; write one, such as {train.npz: https://example.org/train.npz}',
+            id="data no mapping",
+        ),
+        pytest.param(
+            with_data(source=[1]),
+            "payload.data.a.npz: [1] is no mapping; write payload.data.a.npz as keys and values",
+            id="source no mapping",
+        ),
+        pytest.param(
+            with_data(source={"sha256": "9f" * 32}),
+            "payload.data.a.npz: says not where to fetch it; write url: https://example.org/train.npz, or a command",
+            id="source of nothing",
+        ),
+        pytest.param(
+            with_data(source={"url": "https://a/b", "command": "x"}),
+            "payload.data.a.npz: has a url and a command; keep one of the two",
+            id="two sources",
+        ),
+        pytest.param(
+            with_data(source={"url": "https://a/b", "checksum": "x"}),
+            "payload.data.a.npz.checksum: unknown key; write sha256",
+            id="source key of others",
+        ),
+        pytest.param(
+            with_data(source={"url": "https://a/b", "sha256": "abc"}),
+            'payload.data.a.npz.sha256: "abc" is no checksum; write the 64 digits that sha256sum prints',
+            id="checksum",
+        ),
+        pytest.param(
+            with_data(source={"url": "https://a/b", "size": 12}),
+            "payload.data.a.npz.size: 12 has no unit; write the unit, such as 12GiB",
+            id="size without unit",
+        ),
+        pytest.param(
+            with_data(source="data/a.npz"),
+            'payload.data.a.npz.url: "data/a.npz" cannot be fetched; '
+            "write https://…, s3://bucket/key or file:///path, or a command that fetches it",
+            id="no address",
+        ),
+        pytest.param(
+            with_data(source="https:///a"),
+            'payload.data.a.npz.url: "https:///a" names no host; write it like https://example.org/train.npz',
+            id="no host",
+        ),
+        pytest.param(
+            with_data(source="https://me:secret@example.org/a"),
+            "payload.data.a.npz.url: has a user or password in it, which everybody who sees the task could read; "
+            "leave them out and use a signed address, ~/.netrc on the nodes, or a command",
+            id="password",
+        ),
+        pytest.param(
+            with_data(source="s3://bucket"),
+            'payload.data.a.npz.url: "s3://bucket" names no object; write it like s3://bucket/key',
+            id="bucket alone",
+        ),
+        pytest.param(
+            with_data(source="file://data/a"),
+            'payload.data.a.npz.url: "file://data/a" is no path on the node; '
+            "write it like file:///cvmfs/example.org/train.npz",
+            id="file elsewhere",
+        ),
+        pytest.param(
+            with_data("../a"),
+            "payload.data.../a: ../a leads out of the folder; write it without ..",
+            id="input outside",
+        ),
+        pytest.param(
+            with_data("./"),
+            "payload.data../: is the working directory itself; write the path of a file in it, such as train.npz",
+            id="input everywhere",
+        ),
+        pytest.param(
+            with_data("input.json"),
+            "payload.data.input.json: is in the way of input.json (the agent's own); write another path",
+            id="input and the point",
+        ),
+        pytest.param(
+            with_data(".gridtune/a"),
+            "payload.data..gridtune/a: is in the way of .gridtune (the agent's own); write another path",
+            id="input and control",
+        ),
+        pytest.param(
+            with_data("out", result={"file": "out/result.json"}),
+            "payload.data.out: is in the way of out/result.json (the result file); write another path",
+            id="input and result",
+        ),
+        pytest.param(
+            with_data("in", files=["in/a.py"]),
+            "payload.data.in: is in the way of in/a.py (under payload.files); write another path",
+            id="input and file",
+        ),
+        pytest.param(
+            with_section("payload", command="x", data={"a": "https://a/b", "a/b": "https://a/c"}),
+            "payload.data.a/b: is in the way of a (another input); write another path",
+            id="input in input",
         ),
         pytest.param(
             with_section("payload", command="x", checkpoint={"interval": "5m"}),
@@ -753,6 +878,15 @@ def test_data_does_not_travel_with_a_task(tmp_path: Path) -> None:
         load_task(write(tmp_path, shipping("data.bin", "train.py")))
 
 
+def test_inputs_are_not_in_the_way_of_files(tmp_path: Path) -> None:
+    """What a folder that travels with the task holds is known when it is read: an input may not replace it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.npz").write_bytes(b"x")
+
+    with pytest.raises(InvalidDocument, match=r"^payload\.data\.in/a\.npz: is in the way of in/a\.npz, which travels"):
+        load_task(write(tmp_path, with_data("in/a.npz", files=["in"])))
+
+
 # --- schema -------------------------------------------------------------------------------------------------
 
 VALIDATOR = jsonschema.Draft202012Validator(task_schema())
@@ -793,6 +927,7 @@ def test_the_schema_knows_the_keys_of_the_parser(section: str) -> None:
     schema = task_schema()
     for name in filter(None, section.split(".")):
         schema = schema["properties"][name]
+        schema = schema.get("additionalProperties") or schema if "properties" not in schema else schema
         schema = next((option for option in schema.get("anyOf", []) if "properties" in option), schema)
 
     assert set(schema["properties"]) == set(parsing.KEYS[section])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridtune_common import units
-from gridtune_common.taskfile.model import MAX_SECONDS, write_bytes, write_seconds
+from gridtune_common.taskfile.values import MAX_SECONDS, write_bytes, write_seconds
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The task file: one document that says what to search, how, for what, and until when."""
 
 from gridtune_common.taskfile.command import as_text, fill, placeholders
+from gridtune_common.taskfile.data import DataSource
 from gridtune_common.taskfile.loading import LoadedTask, load_task, parse_text
 from gridtune_common.taskfile.model import (
     Algorithm,
@@ -14,12 +15,13 @@ from gridtune_common.taskfile.model import (
     StopRules,
     Task,
 )
-from gridtune_common.taskfile.parsing import parse_payload, parse_task
+from gridtune_common.taskfile.parsing import parse_data, parse_payload, parse_task
 from gridtune_common.taskfile.schema import task_schema
 
 __all__ = [
     "Algorithm",
     "Checkpoint",
+    "DataSource",
     "LoadedTask",
     "Objective",
     "Payload",
@@ -32,6 +34,7 @@ __all__ = [
     "as_text",
     "fill",
     "load_task",
+    "parse_data",
     "parse_payload",
     "parse_task",
     "parse_text",

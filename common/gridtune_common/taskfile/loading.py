@@ -19,8 +19,10 @@ from typing import Any, Final
 from gridtune_common.errors import Flaw, InvalidDocument, MissingExtra
 from gridtune_common.protocol import ShippedFile
 from gridtune_common.space.reading import Flaws, join
-from gridtune_common.taskfile.model import INPUT_FILE, MAX_NAME_LENGTH, Task
+from gridtune_common.taskfile.data import clashing
+from gridtune_common.taskfile.model import MAX_NAME_LENGTH, Task
 from gridtune_common.taskfile.parsing import parse_task
+from gridtune_common.taskfile.values import INPUT_FILE
 
 #: How task files are written, by the ending of their name.
 FORMS: Final = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -240,6 +242,12 @@ def _gather(task: Task, folder: Path) -> list[ShippedFile]:
             flaws.add(where, f"{name} is written by each evaluation itself; ship it under another name")
         else:
             found[name] = target
+    for path in task.payload.data if task.payload else ():
+        clash = clashing(path, found)
+        if clash is not None:
+            flaws.add(
+                join("payload.data", path), f"is in the way of {clash}, which travels with the task; write another path"
+            )
     _check_size(found, flaws)
     flaws.raise_if_any()
     return [_ship(name, path) for name, path in found.items()]

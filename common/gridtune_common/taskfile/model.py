@@ -7,12 +7,9 @@ divides them (``4GiB``).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from pathlib import PurePosixPath
 from typing import Any, Final, Optional
 
 from gridtune_common.errors import Flaw
@@ -34,11 +31,19 @@ from gridtune_common.space.reading import (
 )
 from gridtune_common.taskfile.command import placeholders
 from gridtune_common.taskfile.constraints import check_constraints
+from gridtune_common.taskfile.data import DataSource, check_data
+from gridtune_common.taskfile.values import (
+    INPUT_FILE,
+    check_duration,
+    check_path,
+    check_paths,
+    clean_path,
+    write_bytes,
+    write_seconds,
+)
 
 GOALS: Final = ("minimize", "maximize")
 SCHEDULERS: Final = ("none",)
-#: What the agent itself puts into the working directory, besides the result file.
-INPUT_FILE: Final = "input.json"
 
 MAX_NAME_LENGTH: Final = 100
 MAX_SEED: Final = 2**32 - 1
@@ -46,14 +51,11 @@ MAX_POINTS: Final = 10**9
 #: Checkpoints of one point.
 MAX_KEPT: Final = 100
 MAX_ATTEMPTS: Final = 100
-MAX_SECONDS: Final = 36_500 * 86_400.0
 
 TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 ALGORITHM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
 VARIABLE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED_PREFIX: Final = "GRIDTUNE_"
-
-_SIZES: Final = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class ResultRule(Checked):
         return {"file": self.file, "stdout": dict(self.stdout)}
 
     def _flaws(self) -> Iterator[Flaw]:
-        yield from _check_path("file", self.file)
+        yield from check_path("file", self.file)
         if self.file == INPUT_FILE:
             yield Flaw("file", f"{INPUT_FILE} holds the point's values; write another name, such as output.json")
         if not isinstance(self.stdout, Mapping):
@@ -147,7 +149,7 @@ class ResultRule(Checked):
             yield from _check_expression(path, pattern)
 
     def _settle(self) -> None:
-        self._set("file", _clean_path(self.file))
+        self._set("file", clean_path(self.file))
         self._set("stdout", dict(self.stdout))
 
 
@@ -170,14 +172,14 @@ class Checkpoint(Checked):
         return {"paths": list(self.paths), "interval": write_seconds(self.interval_seconds), "keep": self.keep}
 
     def _flaws(self) -> Iterator[Flaw]:
-        yield from _check_paths("paths", self.paths, "[model.pt]")
+        yield from check_paths("paths", self.paths, "[model.pt]")
         if isinstance(self.paths, (list, tuple)) and not self.paths:
             yield Flaw("paths", "is empty; name what to save, such as [model.pt]")
-        yield from _check_duration("interval", self.interval_seconds)
+        yield from check_duration("interval", self.interval_seconds)
         yield from check_whole("keep", self.keep, 1, MAX_KEPT)
 
     def _settle(self) -> None:
-        self._set("paths", tuple(_clean_path(path) for path in self.paths))
+        self._set("paths", tuple(clean_path(path) for path in self.paths))
         self._set("interval_seconds", float(self.interval_seconds))
 
 
@@ -189,6 +191,7 @@ class Payload(Checked):
         command: What ``/bin/sh`` runs, with ``{name}`` where values go.
         image: The container image to run it in; None to run it on the host.
         files: What travels with the task, relative to the task file's folder.
+        data: Inputs that are fetched once on each node, by their path below the working directory.
         environment: Variables for the command.
         timeout_seconds: The longest that an evaluation may take; None for no limit.
         grace_seconds: The time between SIGTERM and SIGKILL.
@@ -202,6 +205,7 @@ class Payload(Checked):
     checkpoint: Optional[Checkpoint] = None
     timeout_seconds: Optional[float] = None
     grace_seconds: float = 30.0
+    data: dict[str, DataSource] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The payload as a task file writes it."""
@@ -209,6 +213,7 @@ class Payload(Checked):
             command=self.command,
             image=self.image,
             files=list(self.files),
+            data={path: source.to_json() for path, source in self.data.items()} or None,
             environment=dict(self.environment),
             result=self.result.to_json(),
             checkpoint=self.checkpoint and self.checkpoint.to_json(),
@@ -220,14 +225,16 @@ class Payload(Checked):
         yield from check_text("command", self.command, "python train.py")
         if self.image is not None:
             yield from _check_pattern("image", self.image, r"\S+", "python:3.12-slim")
-        yield from _check_paths("files", self.files, "[train.py]")
+        yield from check_paths("files", self.files, "[train.py]")
+        yield from check_data("data", self.data, self.files, self.result.file)
         yield from _check_environment("environment", self.environment)
         if self.timeout_seconds is not None:
-            yield from _check_duration("timeout", self.timeout_seconds)
-        yield from _check_duration("grace", self.grace_seconds)
+            yield from check_duration("timeout", self.timeout_seconds)
+        yield from check_duration("grace", self.grace_seconds)
 
     def _settle(self) -> None:
-        self._set("files", tuple(_clean_path(path) for path in self.files))
+        self._set("files", tuple(clean_path(path) for path in self.files))
+        self._set("data", {clean_path(path): source for path, source in self.data.items()})
         self._set("environment", dict(self.environment))
         self._set("grace_seconds", float(self.grace_seconds))
         if self.timeout_seconds is not None:
@@ -289,7 +296,7 @@ class StopRules(Checked):
         if self.target is not None:
             yield from check_number("target", self.target)
         if self.wall_time_seconds is not None:
-            yield from _check_duration("wall_time", self.wall_time_seconds)
+            yield from check_duration("wall_time", self.wall_time_seconds)
         if self.patience is not None:
             yield from check_whole("patience", self.patience, 1, MAX_POINTS)
 
@@ -480,46 +487,6 @@ def _check_object(path: str, value: Any, example: str) -> Iterator[Flaw]:
         yield Flaw(path, f"{show(value)} is no mapping; write one, such as {example}")
 
 
-def _check_duration(path: str, value: Any) -> Iterator[Flaw]:
-    flaws = list(check_number(path, value))
-    yield from flaws
-    if not flaws and value <= 0:
-        yield Flaw(path, f"{value} is not above zero; write a duration, such as 5m")
-    elif not flaws and value > MAX_SECONDS:
-        yield Flaw(path, "is longer than a hundred years; make it shorter, or leave it out for no limit")
-
-
-def _check_paths(path: str, paths: Any, example: str) -> Iterator[Flaw]:
-    if not isinstance(paths, (list, tuple)):
-        yield Flaw(path, f"{show(paths)} is no list; write one, such as {example}")
-        return
-    seen: list[str] = []
-    for index, name in enumerate(paths):
-        below = join(path, f"[{index}]")
-        flaws = list(_check_path(below, name))
-        yield from flaws
-        if not flaws and _clean_path(name) in seen:
-            yield Flaw(below, f"{name} is written twice; keep one")
-        seen.append("" if flaws else _clean_path(name))
-
-
-def _check_path(path: str, value: Any) -> Iterator[Flaw]:
-    flaws = list(check_text(path, value, "train.py"))
-    yield from flaws
-    if flaws:
-        return
-    if "\\" in value:
-        yield Flaw(path, f"{value} has a backslash; write / between folders")
-    elif value.startswith("/"):
-        yield Flaw(path, f"{value} is absolute; write it relative, such as train.py")
-    elif ".." in PurePosixPath(value).parts:
-        yield Flaw(path, f"{value} leads out of the folder; write it without ..")
-
-
-def _clean_path(path: str) -> str:
-    return str(PurePosixPath(path))
-
-
 def _check_environment(path: str, environment: Any) -> Iterator[Flaw]:
     if not isinstance(environment, Mapping):
         yield Flaw(path, f"{show(environment)} is no mapping; write one, such as {{OMP_NUM_THREADS: 1}}")
@@ -547,29 +514,6 @@ def _check_expression(path: str, pattern: Any) -> Iterator[Flaw]:
     if n_groups != 1:
         fix = "put one pair of parentheses around the number, and write (?:…) for others"
         yield Flaw(path, f"{show(pattern)} has {n_groups} groups; {fix}")
-
-
-# --- writing ------------------------------------------------------------------------------------------------
-
-
-def write_seconds(duration: float) -> str:
-    """Write a duration so that it reads back the same.
-
-    >>> write_seconds(300.0), write_seconds(0.25)
-    ('300s', '0.25s')
-    """
-    whole = math.floor(duration) == duration
-    return f"{int(duration)}s" if whole else f"{Decimal(repr(duration)):f}s"
-
-
-def write_bytes(size: int) -> str:
-    """Write a size so that it reads back the same.
-
-    >>> write_bytes(4 * 2**30), write_bytes(1000)
-    ('4GiB', '1000B')
-    """
-    unit, scale = next(((unit, scale) for unit, scale in _SIZES if size % scale == 0), ("B", 1))
-    return f"{size // scale}{unit}"
 
 
 def _present(**fields: Any) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Reads a task from a document, and finds everything that is wrong with it.
 
 A key with the value null counts as left out. ``algorithm: random`` and ``scheduler: none`` are short for
-objects with that name alone; one constraint, or one task to start warm from, needs no list; a ``command`` may be
-a list of arguments, which the program will see as they are; numbers in the ``environment`` become text. A space
-in the format of another program is converted first.
+objects with that name alone, and the address of an input for an object with that ``url``; one constraint, or one
+task to start warm from, needs no list; a ``command`` may be a list of arguments, which the program will see as they
+are; numbers in the ``environment`` become text. A space in the format of another program is converted first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Optional, TypeVar, Union, cast
 
 from gridtune_common import dialects, units
@@ -17,6 +17,7 @@ from gridtune_common.space import SearchSpace
 from gridtune_common.space.reading import Flaws, is_number, join, read_mapping, show
 from gridtune_common.taskfile.command import as_text, join_arguments
 from gridtune_common.taskfile.constraints import check_constraints
+from gridtune_common.taskfile.data import DataSource, check_data
 from gridtune_common.taskfile.model import (
     SCHEDULERS,
     Algorithm,
@@ -36,6 +37,7 @@ from gridtune_common.taskfile.model import (
     check_task_name,
     check_warm_start,
 )
+from gridtune_common.taskfile.values import clean_path
 
 T = TypeVar("T")
 
@@ -60,7 +62,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "objective": ("metric", "goal"),
     "algorithm": ("name", "seed", "options"),
     "scheduler": ("name",),
-    "payload": ("command", "image", "files", "environment", "result", "checkpoint", "timeout", "grace"),
+    "payload": ("command", "image", "files", "data", "environment", "result", "checkpoint", "timeout", "grace"),
+    "payload.data": ("url", "command", "sha256", "size", "timeout"),
     "payload.result": ("file", "stdout"),
     "payload.checkpoint": ("paths", "interval", "keep"),
     "resources": ("cpus", "gpus", "memory"),
@@ -91,7 +94,13 @@ _HINTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "objective": {"name": "write metric", "direction": "write goal", "mode": "write goal"},
     "algorithm": {"random_state": "write seed", "params": "write options", "parameters": "write options"},
-    "payload": {"env": "write environment", "cmd": "write command"},
+    "payload": {"env": "write environment", "cmd": "write command", "inputs": "write data"},
+    "payload.data": {
+        "checksum": "write sha256",
+        "path": "write url: file:///path",
+        "uri": "write url",
+        "bytes": "write size",
+    },
     "resources": {"mem": "write memory", "ram": "write memory", "cores": "write cpus"},
     "stop": {"trials": "write points", "n_trials": "write points", "max_trials": "write points"},
 }
@@ -103,6 +112,7 @@ _QUANTITIES: Final[Mapping[str, tuple[str, Callable[[str], Union[int, float]], s
     "grace": ("grace_seconds", units.seconds, "s"),
     "wall_time": ("wall_time_seconds", units.seconds, "s"),
     "memory": ("memory_bytes", units.n_bytes, "GiB"),
+    "size": ("size_bytes", units.n_bytes, "GiB"),
 }
 _MAX_QUANTITY_LENGTH: Final = 400  # to read longer ones would take long, and they mean nothing
 _STAND_IN: Final = 1.0  # for a quantity that cannot be read, so that the rest of its section can be checked
@@ -134,6 +144,24 @@ def parse_payload(document: Any) -> Payload:
     payload = _read_payload(document, flaws)
     flaws.raise_if_any()
     return cast(Payload, payload)
+
+
+def parse_data(document: Any, files: Collection[str], result_file: str) -> dict[str, DataSource]:
+    """Read ``payload.data`` by itself, as agents do.
+
+    Args:
+        document: What is written there; None for nothing.
+        files: The paths of the files that travel with the task.
+        result_file: The path of the result.
+
+    Raises:
+        InvalidDocument: It cannot be used; names every flaw.
+    """
+    flaws = Flaws()
+    data = _read_data({} if document is None else document, flaws)
+    flaws.adopt("payload", check_data("data", data, list(files), result_file))
+    flaws.raise_if_any()
+    return {clean_path(path): source for path, source in data.items()}
 
 
 def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]:
@@ -285,6 +313,7 @@ def _read_payload(document: Any, flaws: Flaws) -> Optional[Payload]:
         "result": _read_section(ResultRule, fields.pop("result", None), "payload.result", flaws),
         "checkpoint": _read_section(Checkpoint, fields.pop("checkpoint", None), "payload.checkpoint", flaws),
     }
+    data = _read_data(fields.pop("data", {}), flaws)
     fields["command"] = _read_command(fields["command"], flaws)
     if isinstance(fields.get("environment"), Mapping):
         fields["environment"] = {
@@ -292,7 +321,21 @@ def _read_payload(document: Any, flaws: Flaws) -> Optional[Payload]:
         }
     arguments = _arguments(fields, "payload", flaws)
     present = {key: value for key, value in nested.items() if value is not None}
-    return flaws.build("payload", Payload, **arguments, **present)
+    return flaws.build("payload", Payload, **arguments, **present, data=data)
+
+
+def _read_data(document: Any, flaws: Flaws) -> Any:
+    """The sources by path; what is no mapping is left for the payload to refuse."""
+    if not isinstance(document, Mapping):
+        return document
+    read = {path: _read_source(str(path), source, flaws) for path, source in document.items()}
+    return {path: source for path, source in read.items() if source is not None}
+
+
+def _read_source(path: str, source: Any, flaws: Flaws) -> Optional[DataSource]:
+    """A source; an address alone is short for an object with it."""
+    full = {"url": source} if isinstance(source, str) else source
+    return _read_section(DataSource, full, join("payload.data", path), flaws, "payload.data")
 
 
 def _read_command(command: Any, flaws: Flaws) -> Any:

@@ -15,6 +15,7 @@ from gridtune_common.dialects.optuna import DISTRIBUTIONS
 from gridtune_common.dialects.raytune import CALL
 from gridtune_common.space.base import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
 from gridtune_common.taskfile import model
+from gridtune_common.taskfile.data import SCHEMES, SHA256
 
 _DURATION: Final = r"^\s*\d+(\.\d+)?\s*(s|m|min|h|d)(\s*\d+(\.\d+)?\s*(s|m|min|h|d))*\s*$"
 _SIZE: Final = r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*$"
@@ -216,6 +217,7 @@ def _payload() -> dict[str, Any]:
             "command": {"anyOf": [command, arguments]},
             "image": _text("The container image to run the command in.", r"^\S+$"),
             "files": _paths("Files and folders that travel with the task, relative to the task file."),
+            "data": _data(),
             "environment": {
                 "description": "Variables for the command.",
                 "type": "object",
@@ -229,6 +231,26 @@ def _payload() -> dict[str, Any]:
         },
         required=["command"],
     )
+
+
+def _data() -> dict[str, Any]:
+    schemes = "|".join(SCHEMES)
+    url = _text("An address: https://…, s3://bucket/key or file:///path.", rf"^({schemes})://\S+$")
+    source = _object(
+        "Where an input comes from: a url, or a command.",
+        {
+            "url": url,
+            "command": _text("Run by /bin/sh on the node; {target} is the file to write, {dir} its folder."),
+            "sha256": _text("The checksum of the file, as sha256sum prints it.", f"^{SHA256}$"),
+            "size": _text("The size of the file, such as 12GiB.", _SIZE),
+            "timeout": _text("The longest that fetching may take.", _DURATION) | {"default": "6h"},
+        },
+    )
+    return {
+        "description": "Inputs that are fetched once on each node, by their path below the working directory.",
+        "type": "object",
+        "additionalProperties": {"anyOf": [url, source]},
+    }
 
 
 def _result() -> dict[str, Any]:
