@@ -27,6 +27,9 @@ class Settings:
         body_limit: Largest request body, in bytes.
         host_lease_seconds: How long an optimizer host may be silent before its tasks go to another.
         request_memory_seconds: How long answers are kept for repeated requests.
+        object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
+            default a folder in the data folder.
+        s3_key_id: With `s3_secret`, the credentials for S3; both empty for boto3's own ways to find them.
     """
 
     data: Path = Path("gridtune-data")
@@ -37,6 +40,9 @@ class Settings:
     body_limit: int = 32 * 2**20
     host_lease_seconds: float = 10.0
     request_memory_seconds: float = 86_400.0
+    object_store: str = ""
+    s3_key_id: str = ""
+    s3_secret: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for name in (
@@ -52,6 +58,10 @@ class Settings:
             raise ConfigurationError(f"{_PREFIX}THREADS: must be at least 2, or a waiting ask stops all others")
         if self.host_lease_seconds <= 3:
             raise ConfigurationError(f"{_PREFIX}HOST_LEASE_SECONDS: must be above 3, it is renewed every second")
+        if bool(self.s3_key_id) != bool(self.s3_secret):
+            raise ConfigurationError(f"{_PREFIX}S3_KEY_ID and {_PREFIX}S3_SECRET: set both, or neither")
+        if self.s3_key_id and not self.object_store.startswith("s3://"):
+            raise ConfigurationError(f"{_PREFIX}S3_KEY_ID is of no use: {_PREFIX}OBJECT_STORE is no s3://BUCKET")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.identity.secrets import service_key
+from gridtune_steering.objectstore import open_store
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
@@ -46,4 +48,5 @@ def steering_in(folder: Path, clock: ManualClock, **settings: object) -> Steerin
     known = Settings.from_environment({}, data=folder, **settings)
     database = Database(known.database_url)
     database.migrate()
-    return Steering(database=database, bell=RecordingBell(), clock=clock, settings=known)
+    store = open_store(known, clock, service_key(folder / "service.key"))
+    return Steering(database=database, bell=RecordingBell(), clock=clock, settings=known, store=store)

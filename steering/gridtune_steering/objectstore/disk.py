@@ -24,7 +24,9 @@ def translated(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StoreFull(f"there is no room left below {root}: make room, or give the store another folder") from error
+            raise StoreFull(
+                f"there is no room left below {root}: make room, or give the store another folder"
+            ) from error
         raise StoreAway(f"the store's folder {root} cannot be used: {error.strerror} ({error.filename})") from error
 
 

@@ -183,10 +183,7 @@ class FolderStore(ObjectStore):
     def receive(
         self, key: str, query: Mapping[str, str], stream: Readable, content_length: int | None, content_md5: str | None
     ) -> None:
-        """Take a part that is PUT to its signed address.
-
-        Args:
-            content_md5: MD5 of the bytes in base64, if the sender says so.
+        """Take a part that is PUT to its signed address; *content_md5* is in base64, as in HTTP.
 
         Raises:
             AddressRefused: The address was not signed for this, or has expired.

@@ -1,8 +1,9 @@
 """Parts of an upload, written at their places into one file.
 
-For each part there are up to two small files beside the content: ``claim-N`` names the request that writes the part now,
-and ``part-N``, the marker, says that the part is finished. A request looks into both before every block that it writes,
-under a lock, so that of two requests for one part the later one wins, and nobody touches a finished part.
+For each part there are up to two small files beside the content: ``claim-N`` names the request that writes the part,
+and ``part-N``, the marker, says that it is finished. A request claims the part under a lock, and looks again, under the
+lock, before every block that it writes. So of two requests for one part the later one wins, and nobody
+touches a finished part.
 """
 
 from __future__ import annotations

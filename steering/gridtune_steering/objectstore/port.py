@@ -112,9 +112,8 @@ def checked_key(key: str) -> str:
     """
     for name in key.split("/"):
         if not _NAME.fullmatch(name) or name in {".", ".."} or len(name) > _NAME_LIMIT:
-            raise BadKey(
-                f"{key[:100]!r} is no key: write names of 1 to {_NAME_LIMIT} letters, digits, '-', '_' and '.', with '/' between"
-            )
+            usable = f"1 to {_NAME_LIMIT} letters, digits, '-', '_' and '.'"
+            raise BadKey(f"{key[:100]!r} is no key: write names of {usable}, with '/' between them")
     if len(key) > _KEY_LIMIT:
         raise BadKey(f"the key {key[:100]!r}… is longer than {_KEY_LIMIT} characters")
     return key
@@ -135,9 +134,10 @@ class ObjectStore(ABC):
     """Keeps objects under keys, which are relative paths of letters, digits, ``-``, ``_``, ``.`` and ``/``.
 
     Safe to use from many threads and processes. An object appears whole or not at all, and is durable as soon as
-    `finish` or `write` has returned. An object of a single part may appear before `finish`, as soon as it is sent. No key
-    is the folder of another: not both ``a`` and ``a/b``. Each upload has a key of its own. All methods raise `StoreAway`
-    when the store does not answer, and `BadKey` for keys that cannot be used.
+    `finish` or `write` has returned. An object of a single part may appear before `finish`, as soon as it is sent.
+
+    Each upload has a key of its own, and no key is the folder of another: not both ``a`` and ``a/b``. All methods raise
+    `StoreAway` when the store does not answer, and `BadKey` for keys that cannot be used.
     """
 
     #: Smallest size of any part but the last, and the largest number of parts that the store takes.

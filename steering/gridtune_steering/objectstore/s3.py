@@ -19,8 +19,8 @@ from gridtune_common.errors import MissingExtra
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     ObjectStore,
-    Stored,
     StoreAway,
+    Stored,
     StoreError,
     StoreFull,
     Unfinished,
@@ -103,7 +103,7 @@ class S3Store(ObjectStore):
             return
         _check_parts(parts, sizes)
         finished = {"Parts": [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]}
-        with self._translated("finish an upload", absent=UploadIncomplete(f"the upload of {key} is gone; begin anew")):
+        with self._translated("finish an upload"):
             try:
                 self._client.complete_multipart_upload(**self._at(key), UploadId=upload, MultipartUpload=finished)
             except self._client.exceptions.NoSuchUpload:

@@ -1,4 +1,4 @@
-"""What every service function needs: database, clock, doorbell and settings, handed in once."""
+"""What every service function needs: database, object store, clock, doorbell and settings, handed in once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.objectstore.port import ObjectStore
 from gridtune_steering.settings import Settings
 
 
@@ -29,3 +30,4 @@ class Steering:
     bell: Bell
     clock: Callable[[], datetime]
     settings: Settings
+    store: ObjectStore
