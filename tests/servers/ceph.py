@@ -11,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def is_installed() -> bool:
 
 @dataclass
 class Ceph:
-    """A store below a folder, to be started once; its gateway can be killed and started again."""
+    """A store below a folder, to be started once."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -92,20 +93,24 @@ class Ceph:
         self._make_keys()
         self._start_monitor(fsid, mon_port)
         self._start_osd()
-        self.start_gateway()
+        self._start_gateway()
         user = ["--uid=test", "--display-name=test", f"--access-key={self.key_id}", f"--secret={self.secret}"]
         self._run("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
 
-    def start_gateway(self) -> None:
-        """Start what speaks S3, and wait until it does."""
-        self._start("rgw", "radosgw", "-f", "-n", "client.rgw")
-        self._wait("the gateway", self._answers)
-
-    def kill_gateway(self) -> None:
-        """End it by ``kill -9``; what it stored stays in the OSD."""
+    @contextmanager
+    def gateway_down(self) -> Iterator[None]:
+        """Kill what speaks S3 by ``kill -9``, and start it again afterwards; what it stored stays in the OSD."""
         gateway = self.daemons.pop("rgw")
         gateway.kill()
         gateway.wait()
+        try:
+            yield
+        finally:
+            self._start_gateway()
+
+    def _start_gateway(self) -> None:
+        self._start("rgw", "radosgw", "-f", "-n", "client.rgw")
+        self._wait("the gateway", self._answers)
 
     def end(self) -> None:
         """End all daemons."""

@@ -17,7 +17,7 @@ from gridtune_steering.settings import Settings
 
 _VARIABLE: Final = "GRIDTUNE_STEERING_OBJECT_STORE"
 _OPTIONS: Final = ("endpoint", "region", "path_style", "ca")
-_BOOLEANS: Final = {"true": True, "false": False}
+_STYLES: Final = {"": None, "true": True, "false": False}
 
 
 def open_store(settings: Settings, clock: Callable[[], datetime], service_key: bytes) -> ObjectStore:
@@ -50,15 +50,15 @@ def _bucket(location: str, settings: Settings) -> Bucket:
     ca = Path(options["ca"]) if "ca" in options else None
     if ca is not None and not ca.is_file():
         raise ConfigurationError(f"{_VARIABLE}: there is no file {ca} with certificates")
-    path_style = options.get("path_style", "false")
-    if path_style not in _BOOLEANS:
+    path_style = options.get("path_style", "")
+    if path_style not in _STYLES:
         raise ConfigurationError(f"{_VARIABLE}: path_style is true or false, not {path_style!r}")
     return Bucket(
         name=address.netloc,
         prefix=_prefix(address.path),
         endpoint=_endpoint(options.get("endpoint", "")),
         region=options.get("region", ""),
-        path_style=_BOOLEANS[path_style],
+        path_style=_STYLES[path_style],
         ca=ca,
         key_id=settings.s3_key_id,
         secret=settings.s3_secret,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from gridtune_common.errors import MissingExtra
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
+    NoSuchUpload,
     ObjectStore,
     StoreAway,
     Stored,
@@ -30,11 +31,14 @@ from gridtune_steering.objectstore.port import (
 )
 
 #: What the codes mean that a store answers with; others are told by their status.
-_ABSENT = frozenset({"NoSuchKey", "404"})
+_ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "507"})
 _BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "OperationAborted"})
 #: For data and for the check of health: seconds to connect and to wait for an answer, and tries.
 _PATIENT, _QUICK = (5, 60, 5), (2, 5, 1)
+_ADDRESSING = {None: "auto", True: "path", False: "virtual"}
+#: Items on a page of a listing; no store gives more.
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class Bucket:
         prefix: What all keys begin with in the bucket, with a ``/`` at its end unless it is empty.
         endpoint: URL of the store; empty for Amazon's.
         region: Empty for what boto3 finds by itself.
-        path_style: Whether the bucket's name is in the path instead of the host's name.
+        path_style: Whether the bucket's name is in the path or in the host's name; None for what boto3 finds right.
         ca: Certificates to trust; None for the usual ones.
         key_id: With *secret*; both empty for boto3's own ways to find credentials.
     """
@@ -54,7 +58,7 @@ class Bucket:
     prefix: str = ""
     endpoint: str = ""
     region: str = ""
-    path_style: bool = False
+    path_style: bool | None = None
     ca: Path | None = None
     key_id: str = ""
     secret: str = field(default="", repr=False)
@@ -73,8 +77,9 @@ class S3Store(ObjectStore):
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._client = _client(bucket, *_PATIENT)
-        self._quick_client = _client(bucket, *_QUICK)
+        session = _session(bucket)
+        self._client = _client(session, bucket, *_PATIENT)
+        self._quick_client = _client(session, bucket, *_QUICK)
 
     def begin(self, key: str, size: int, n_parts: int) -> str:
         """A multipart upload, unless there is a single part."""
@@ -103,22 +108,19 @@ class S3Store(ObjectStore):
             return
         _check_parts(parts, sizes)
         finished = {"Parts": [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]}
-        with self._translated("finish an upload"):
-            try:
+        try:
+            with self._translated("finish an upload", absent=NoSuchUpload(upload)):
                 self._client.complete_multipart_upload(**self._at(key), UploadId=upload, MultipartUpload=finished)
-            except self._client.exceptions.NoSuchUpload:
-                self._check_object(key, sizes)  # finished meanwhile, by us or by another
+        except NoSuchUpload:
+            self._check_object(key, sizes)  # finished meanwhile, by a request whose answer got lost or by another
 
     def abandon(self, key: str, upload: str) -> None:
         """Drop the parts; a single one is an object."""
         if not upload:
             self.delete([key])
             return
-        with self._translated("abandon an upload"):
-            try:
-                self._client.abort_multipart_upload(**self._at(key), UploadId=upload)
-            except self._client.exceptions.NoSuchUpload:
-                return
+        with suppress(NoSuchUpload), self._translated("abandon an upload", absent=NoSuchUpload(upload)):
+            self._client.abort_multipart_upload(**self._at(key), UploadId=upload)
 
     def download_url(self, key: str, lifetime: timedelta) -> str:
         """An address on the store itself."""
@@ -176,17 +178,21 @@ class S3Store(ObjectStore):
     def _pages(self, operation: str, what: str, prefix: str) -> Iterator[dict[str, Any]]:
         begin = self._bucket.prefix + checked_prefix(prefix)
         with self._translated("list"):
-            for page in self._client.get_paginator(operation).paginate(Bucket=self._bucket.name, Prefix=begin):
+            for page in self._client.get_paginator(operation).paginate(
+                Bucket=self._bucket.name, Prefix=begin, PaginationConfig={"PageSize": _PAGE}
+            ):
                 yield from page.get(what, [])
 
     def _sent_parts(self, key: str, upload: str) -> list[dict[str, Any]] | None:
         """The parts that the store has, in order; None if it does not know the upload (any more)."""
-        with self._translated("list parts"):
-            try:
-                pages = self._client.get_paginator("list_parts").paginate(**self._at(key), UploadId=upload)
+        try:
+            with self._translated("list parts", absent=NoSuchUpload(upload)):
+                pages = self._client.get_paginator("list_parts").paginate(
+                    **self._at(key), UploadId=upload, PaginationConfig={"PageSize": _PAGE}
+                )
                 return [part for page in pages for part in page.get("Parts", [])]
-            except self._client.exceptions.NoSuchUpload:
-                return None
+        except NoSuchUpload:
+            return None
 
     def _check_object(self, key: str, sizes: Sequence[int]) -> None:
         absent = UploadIncomplete(f"nothing was sent for {key}, or its upload is gone; send it again")
@@ -207,7 +213,7 @@ class S3Store(ObjectStore):
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             fix = "set GRIDTUNE_STEERING_S3_KEY_ID and GRIDTUNE_STEERING_S3_SECRET"
             raise StoreError(f"cannot {doing}: there are no credentials for {self._bucket.shown}; {fix}") from error
-        except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+        except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
             raise StoreAway(f"cannot {doing}: {self._bucket.shown} does not answer ({type(error).__name__})") from error
         except exceptions.BotoCoreError as error:
             raise StoreError(f"cannot {doing} in {self._bucket.shown}: {type(error).__name__}") from error
@@ -236,12 +242,21 @@ def _check_parts(parts: Sequence[dict[str, Any]], sizes: Sequence[int]) -> None:
         raise UploadIncomplete(f"of {len(sizes)} parts, these are missing or have another size: {shown}")
 
 
-def _client(bucket: Bucket, connect_seconds: float, read_seconds: float, tries: int) -> Any:
+def _session(bucket: Bucket) -> Any:
     try:
         import boto3
-        from botocore.config import Config
     except ImportError as error:
         raise MissingExtra("boto3 (for object stores that speak S3)", "s3") from error
+    return boto3.Session(
+        aws_access_key_id=bucket.key_id or None,
+        aws_secret_access_key=bucket.secret or None,
+        region_name=bucket.region or ("us-east-1" if bucket.endpoint else None),
+    )
+
+
+def _client(session: Any, bucket: Bucket, connect_seconds: float, read_seconds: float, tries: int) -> Any:
+    from botocore.config import Config
+
     config = Config(
         signature_version="s3v4",
         request_checksum_calculation="when_required",  # older stores refuse what the libraries add otherwise
@@ -250,13 +265,7 @@ def _client(bucket: Bucket, connect_seconds: float, read_seconds: float, tries: 
         read_timeout=read_seconds,
         retries={"mode": "standard", "total_max_attempts": tries},
         max_pool_connections=32,
-        s3={"addressing_style": "path" if bucket.path_style else "auto"},
+        s3={"addressing_style": _ADDRESSING[bucket.path_style]},
     )
-    session = boto3.Session(
-        aws_access_key_id=bucket.key_id or None,
-        aws_secret_access_key=bucket.secret or None,
-        region_name=bucket.region or ("us-east-1" if bucket.endpoint else None),
-    )
-    return session.client(
-        "s3", endpoint_url=bucket.endpoint or None, verify=str(bucket.ca) if bucket.ca else None, config=config
-    )
+    ca = str(bucket.ca) if bucket.ca else None
+    return session.client("s3", endpoint_url=bucket.endpoint or None, verify=ca, config=config)
