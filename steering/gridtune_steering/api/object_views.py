@@ -19,8 +19,9 @@ _ANY_BYTES = "application/octet-stream"
 def put_part(context: Context, key: str) -> None:
     """Send a part of an upload to its signed address."""
     store = _folder_store(context, key)
-    request.max_content_length = None  # the size that was signed is the limit
-    store.receive(key, request.args, request.stream, request.content_length, request.headers.get("Content-MD5"))
+    length = request.content_length
+    request.max_content_length = length or 0  # the limit is the size that was signed: the store reads nothing else
+    store.receive(key, request.args, request.stream, length, request.headers.get("Content-MD5"))
 
 
 @route(
@@ -39,6 +40,8 @@ def get_object(context: Context, key: str) -> Response:
     except FileNotFoundError as error:  # deleted just now
         raise NoSuchObject(key) from error
     response.headers["Cache-Control"] = "no-store"
+    if request.method == "HEAD":
+        response.close()  # nobody will read the file
     return response
 
 
