@@ -6,12 +6,24 @@ from datetime import UTC, datetime
 
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.doorbell import LocalBell
+from gridtune_steering.identity.secrets import service_key
+from gridtune_steering.objectstore import open_store
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
 
 def assemble(settings: Settings) -> tuple[Steering, LocalBell]:
-    """Open the database and the doorbell. To be called after any fork."""
+    """Open the database, the object store and the doorbell. To be called after any fork."""
     bell = LocalBell(settings.data)
-    database = Database(settings.database_url)
-    return Steering(database=database, bell=bell, clock=lambda: datetime.now(UTC), settings=settings), bell
+    steering = Steering(
+        database=Database(settings.database_url),
+        bell=bell,
+        clock=_now,
+        settings=settings,
+        store=open_store(settings, _now, service_key(settings.data / "service.key")),
+    )
+    return steering, bell
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -42,6 +42,9 @@ class Settings:
         storage_abandon_seconds: How long an upload may take; then it is given up unless its evaluation runs.
         storage_task_quota: The most that may be stored for one task; 0 for no limit.
         storage_user_quota: The most that may be stored for all tasks of one user; 0 for no limit.
+        object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
+            default a folder in the data folder.
+        s3_key_id: With `s3_secret`, the credentials for S3; both empty for boto3's own ways to find them.
     """
 
     data: Path = Path("gridtune-data")
@@ -58,6 +61,9 @@ class Settings:
     storage_abandon_seconds: float = 86_400.0
     storage_task_quota: Bytes = 0
     storage_user_quota: Bytes = 0
+    object_store: str = ""
+    s3_key_id: str = ""
+    s3_secret: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for name in (
@@ -74,6 +80,10 @@ class Settings:
             raise ConfigurationError(f"{_PREFIX}THREADS: must be at least 2, or a waiting ask stops all others")
         if self.host_lease_seconds <= 3:
             raise ConfigurationError(f"{_PREFIX}HOST_LEASE_SECONDS: must be above 3, it is renewed every second")
+        if bool(self.s3_key_id) != bool(self.s3_secret):
+            raise ConfigurationError(f"{_PREFIX}S3_KEY_ID and {_PREFIX}S3_SECRET: set both, or neither")
+        if self.s3_key_id and not self.object_store.startswith("s3://"):
+            raise ConfigurationError(f"{_PREFIX}S3_KEY_ID is of no use: {_PREFIX}OBJECT_STORE is no s3://BUCKET")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.identity.secrets import service_key
+from gridtune_steering.objectstore import open_store
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     ObjectStore,
@@ -147,9 +149,10 @@ class MemoryStore(ObjectStore):
             raise StoreAway("the store in memory was told to be away")
 
 
-def steering_in(folder: Path, clock: ManualClock, **settings: object) -> Steering:
-    """A service on a fresh database in *folder*, with no process behind it."""
+def steering_in(folder: Path, clock: ManualClock, *, store: ObjectStore | None = None, **settings: object) -> Steering:
+    """A service on a fresh database in *folder*, without processes; objects are kept there, too, or in *store*."""
     known = Settings.from_environment({}, data=folder, **settings)
     database = Database(known.database_url)
     database.migrate()
-    return Steering(database=database, store=MemoryStore(clock), bell=RecordingBell(), clock=clock, settings=known)
+    kept_in = store or open_store(known, clock, service_key(folder / "service.key"))
+    return Steering(database=database, store=kept_in, bell=RecordingBell(), clock=clock, settings=known)

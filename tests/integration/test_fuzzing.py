@@ -5,9 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from gridtune_steering.api.routing import ROUTES, Access
 from real_service import RealService
 from service_bench import document
 
@@ -41,3 +46,21 @@ def test_schemathesis_finds_no_crash(service: RealService) -> None:
     )
 
     assert run.returncode == 0, run.stdout[:6000]
+
+
+KEYS = st.lists(st.text("abc.-_ \xe4", min_size=1).filter(lambda name: name not in {".", ".."}), min_size=1, max_size=4)
+FIELDS = st.sampled_from(["upload", "part", "offset", "size", "expires", "signature", "x"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=KEYS, query=st.dictionaries(FIELDS, st.text(st.characters(codec="utf-8"))), body=st.binary(max_size=100))
+def test_signed_routes_answer_nobody_without_a_signature(
+    service: RealService, key: list[str], query: dict[str, str], body: bytes
+) -> None:
+    """Whatever is asked for and however, the answer is 403."""
+    address = f"{service.url}/api/v1/objects/{quote('/'.join(key))}"
+    methods = [entry.method for entry in ROUTES if entry.access is Access.SIGNED]
+
+    answers = [requests.request(method, address, params=query, data=body, timeout=30) for method in methods]
+
+    assert [answer.status_code for answer in answers] == [403] * len(methods)

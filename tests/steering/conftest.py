@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gridtune_steering.testing import ManualClock, steering_in
+from gridtune_steering.testing import ManualClock, MemoryStore, steering_in
 from service_bench import Bench
 
 
@@ -15,6 +15,6 @@ from service_bench import Bench
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A service on a fresh database, a clock to turn by hand, and an operator to act as."""
     clock = ManualClock()
-    steering = steering_in(tmp_path, clock, lease_seconds=60.0)
+    steering = steering_in(tmp_path, clock, store=MemoryStore(clock), lease_seconds=60.0)
     yield Bench(steering, clock)
     steering.database.close()

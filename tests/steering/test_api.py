@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from gridtune_common.protocol import Scope
 from gridtune_steering.api.app import PREFIX, create_app
 from gridtune_steering.api.routing import ROUTES, Access, Route
 from gridtune_steering.doorbell import LocalBell, WaitingRoom
+from gridtune_steering.objectstore.folder import FolderStore
+from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull, UploadIncomplete
+from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
 from service_bench import Bench, document
@@ -70,6 +76,7 @@ def concrete(entry: Route) -> str:
     path = entry.path
     for variable, value in {"<task>": "t", "<path:path>": "f", "<int:number>": "0", "<token>": "k"}.items():
         path = path.replace(variable, value)
+    path = path.replace("<path:key>", "a/b")
     return path.replace("<evaluation>", "e")
 
 
@@ -80,6 +87,8 @@ def test_routes_need_a_token_unless_marked_open(api: Api, entry: Route) -> None:
 
     if entry.access is Access.OPEN:
         assert answer.status_code == 200
+    elif entry.access is Access.SIGNED:
+        assert (answer.status_code, answer.mimetype) == (403, "application/problem+json")
     else:
         assert answer.status_code == 401
         assert answer.mimetype == "application/problem+json"
@@ -89,7 +98,7 @@ def test_routes_need_a_token_unless_marked_open(api: Api, entry: Route) -> None:
 @every_route
 def test_unknown_tokens_open_nothing(api: Api, entry: Route) -> None:
     """A made-up secret is as good as none."""
-    if entry.access is not Access.OPEN:
+    if entry.access.needs_token:
         assert api.call(entry.method, concrete(entry), secret="gridtune_guess").status_code == 401
 
 
@@ -100,7 +109,24 @@ def test_a_task_token_evaluates_and_nothing_else(api: Api, entry: Route) -> None
 
     answer = api.call(entry.method, concrete(entry), secret=secret)
 
-    assert (answer.status_code == 403) == (entry.access is Access.USER)
+    assert (answer.status_code == 403) == (entry.access in {Access.USER, Access.SIGNED})
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ROUTES if entry.access is Access.SIGNED], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "query",
+    ["", "signature=", "expires=9999999999&signature=", "expires=x&signature=00", "signature=%FF%00&expires=", "&=&"],
+)
+def test_signed_routes_need_a_signature(api: Api, entry: Route, query: str) -> None:
+    """No token opens them, not even the operator's, and no guess."""
+    answers = [api.call(method, f"{concrete(entry)}?{query}", b"x") for method in (entry.method, "HEAD")]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+
+
+def test_only_two_routes_are_signed() -> None:
+    """Those of objects that the service itself keeps."""
+    assert {entry.name for entry in ROUTES if entry.access is Access.SIGNED} == {"put_part", "get_object"}
 
 
 def test_only_three_routes_are_open() -> None:
@@ -277,6 +303,97 @@ def test_a_token_file_beside_a_new_database_is_replaced(api: Api, bench: Bench) 
 
     secret = (bench.steering.settings.data / "operator.token").read_text().strip()
     assert tokens.authenticate(bench.steering, secret).scope is Scope.OPERATOR
+
+
+def signed_part(bench: Bench, size: int) -> tuple[str, str]:
+    """Begin an upload of one part; returns its name and its address, without the prefix of the API."""
+    store = bench.steering.store
+    upload = store.begin("a/b", size, 1)
+    (address,) = store.part_urls("a/b", upload, [size], timedelta(hours=1))
+    assert address.startswith(PREFIX)
+    return upload, address.removeprefix(PREFIX)
+
+
+def test_parts_are_as_large_as_their_addresses_say(api: Api, bench: Bench) -> None:
+    """The limit of other bodies is not theirs, nor do they need a token."""
+    api.client.application.config["MAX_CONTENT_LENGTH"] = 10
+    upload, address = signed_part(bench, 100_000)
+
+    sent = api.call("PUT", address, b"x" * 100_000, secret="")
+    longer = api.call("PUT", address, b"x" * 100_001, secret="")
+    bench.steering.store.finish("a/b", upload, [100_000])
+
+    assert (sent.status_code, sent.data) == (200, b"")
+    assert (longer.status_code, longer.get_json()["type"]) == (400, "urn:gridtune:problem:WrongLength")
+    assert bench.steering.store.read("a/b", 2**20) == b"x" * 100_000
+
+
+def test_an_upload_that_was_abandoned_is_not_found(api: Api, bench: Bench) -> None:
+    """Its address is still good, but leads nowhere."""
+    upload, address = signed_part(bench, 1)
+    bench.steering.store.abandon("a/b", upload)
+
+    assert api.call("PUT", address, b"x", secret="").status_code == 404
+
+
+def test_objects_are_not_for_browsers(api: Api, bench: Bench) -> None:
+    """What a training stored is saved and not shown; nobody keeps a copy on the way; its head can be had alone."""
+    bench.steering.store.write("a/b", b"<script>")
+    address = bench.steering.store.download_url("a/b", timedelta(hours=1)).removeprefix(PREFIX)
+
+    answer = api.call("GET", address, secret="")
+    head = api.call("HEAD", address, secret="")
+    content = answer.get_data()
+    answer.close()
+
+    assert (answer.status_code, content, answer.mimetype) == (200, b"<script>", "application/octet-stream")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert (head.status_code, head.data, head.headers["Content-Length"]) == (200, b"", "8")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_objects_kept_elsewhere_are_not_here(bench: Bench, tmp_path: Path, method: str) -> None:
+    """With a bucket, addresses are the bucket's own."""
+    elsewhere = S3Store(Bucket(name="bucket", endpoint="http://127.0.0.1:9", key_id="me", secret="x"))
+    with LocalBell(tmp_path) as bell:
+        room = WaitingRoom(bell.listen_as_asker(), seats=2)
+        client = create_app(replace(bench.steering, store=elsewhere), room).test_client()
+
+        assert client.open(f"{PREFIX}/objects/a/b", method=method).status_code == 404
+        bell.remove()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreAway("x"), 503), (StoreFull("x"), 507), (StoreError("x"), 502), (UploadIncomplete("x"), 409)],
+)
+def test_a_store_in_trouble_is_told(
+    api: Api, bench: Bench, monkeypatch: pytest.MonkeyPatch, error: StoreError, status: int
+) -> None:
+    """Each kind of trouble has its status; one that may pass says so."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FolderStore, "receive", fail)
+    answer = api.call("PUT", signed_part(bench, 1)[1], b"x", secret="")
+
+    assert answer.status_code == status
+    assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+def test_a_service_without_its_store_is_not_ready(api: Api, bench: Bench) -> None:
+    """The check names what is away, and no more: anybody may ask."""
+    assert api.call("GET", "/readyz", secret="").get_json()["checks"] == {"database": "ok", "store": "ok"}
+
+    shutil.rmtree(bench.steering.settings.data / "objects", ignore_errors=True)
+    (bench.steering.settings.data / "objects").touch()
+    answer = api.call("GET", "/readyz", secret="")
+
+    assert answer.status_code == 503
+    assert answer.get_json()["checks"] == {"database": "ok", "store": "StoreAway"}
 
 
 def test_bodies_have_a_limit(api: Api) -> None:

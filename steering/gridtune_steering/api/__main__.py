@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ _log = logging.getLogger("gridtune.web")
 _GRACE = 3
 #: Seconds between two signs of presence.
 _PRESENCE_PACE = 1.0
+_QUERY = re.compile(r"\?[^\s'\"]+")
 
 
 class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -74,6 +76,12 @@ def _be_present(steering: Steering) -> None:
         time.sleep(_PRESENCE_PACE)
 
 
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Take query strings out of gunicorn's messages: those of signed addresses are credentials."""
+    record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
+    return True
+
+
 def _leave_with_grandparent(_worker: Any) -> None:
     """When whoever started this web process is gone, ask gunicorn's master, this worker's parent, to end."""
     stop_with_parent(os.getppid())
@@ -82,6 +90,7 @@ def _leave_with_grandparent(_worker: Any) -> None:
 def main() -> None:
     """Run until SIGTERM, or until the parent is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("gunicorn.error").addFilter(_without_queries)
     sys.argv[1:], descriptor = [], int(sys.argv[1])  # gunicorn would read the arguments as its own
     Web(Settings.from_environment(), descriptor).run()
 

@@ -13,12 +13,13 @@ from werkzeug.exceptions import HTTPException
 
 from gridtune_common import wire
 from gridtune_common.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
+from gridtune_steering.api import object_views as _object_views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api import problems, validation
 from gridtune_steering.api import views as _views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api.context import Context
-from gridtune_steering.api.routing import ROUTES, Access, Route
+from gridtune_steering.api.routing import ROUTES, Route
 from gridtune_steering.doorbell import WaitingRoom
-from gridtune_steering.objectstore.port import StoreAway
+from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import tokens
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotAllowed, NotAuthenticated
@@ -39,9 +40,8 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
         _serve(app, entry, steering, room)
     app.register_error_handler(HTTPException, _refuse)
     for kind in problems.TRANSLATED:
-        app.register_error_handler(kind, lambda error: problems.of_error(error, request.path))
+        app.register_error_handler(kind, _say_no)
     app.register_error_handler(OperationalError, _come_back)
-    app.register_error_handler(StoreAway, _store_away)
     app.register_error_handler(Exception, _crash)
     app.after_request(_finish)
     return app
@@ -56,7 +56,7 @@ def _serve(app: Flask, entry: Route, steering: Steering, room: WaitingRoom) -> N
 
 def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., Response]:
     def view(**variables: Any) -> Response:
-        caller = None if entry.access is Access.OPEN else _caller(steering, entry)
+        caller = _caller(steering, entry) if entry.access.needs_token else None
         arguments = dict(variables)
         if entry.query is not None:
             arguments["query"] = validation.read_query(entry.query, request.args)
@@ -81,6 +81,13 @@ def _caller(steering: Steering, entry: Route) -> Caller:
     return caller
 
 
+def _say_no(error: Exception) -> Response:
+    """One of our own errors; what is wrong with the object store is for the operators too."""
+    if isinstance(error, StoreError) and problems.status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s %s: %s", request.method, request.path, error, extra={"action": "store_trouble"})
+    return problems.of_error(error, request.path)
+
+
 def _refuse(error: HTTPException) -> Response:
     """What Flask itself refuses: unknown paths and methods, bodies too large, malformed requests."""
     status = HTTPStatus(error.code or 500)
@@ -95,18 +102,7 @@ def _come_back(error: OperationalError) -> Response:
     """The database is busy, full or away: clients try again."""
     _log.error("%s %s: the database did not answer", request.method, request.path, exc_info=error)
     detail = "the database did not answer; try again"
-    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "DatabaseAway", detail, request.path)
-    response.headers["Retry-After"] = "1"
-    return response
-
-
-def _store_away(error: StoreAway) -> Response:
-    """The object store does not answer: clients try again."""
-    _log.error("%s %s: the object store did not answer", request.method, request.path, exc_info=error)
-    detail = "the object store did not answer; try again"
-    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "StoreAway", detail, request.path)
-    response.headers["Retry-After"] = "2"
-    return response
+    return problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "DatabaseAway", detail, request.path)
 
 
 def _crash(error: Exception) -> Response:

@@ -80,7 +80,9 @@ def _operation(entry: Route, references: dict[tuple[type, _Mode], dict[str, Any]
     if entry.body is not None:
         content = {"application/json": {"schema": references[entry.body, "validation"]}}
         operation["requestBody"] = {"required": True, "content": content}
-    if entry.access is Access.OPEN:
+    elif entry.accepts:
+        operation["requestBody"] = {"required": True, "content": {entry.accepts: {}}}
+    if not entry.access.needs_token:
         operation["security"] = []
     return operation
 
@@ -115,6 +117,13 @@ def _path_parameters(entry: Route) -> list[dict[str, Any]]:
 
 
 def _query_parameters(entry: Route) -> list[dict[str, Any]]:
+    if entry.access is Access.SIGNED:
+        said = "Part of the signed address, which is to be used as it was given."
+        text = {"type": "string", "minLength": 1}
+        return [
+            {"name": name, "in": "query", "required": True, "description": said, "schema": text}
+            for name in ("expires", "signature")
+        ]
     if entry.query is None:
         return []
     schema = adapter(entry.query).json_schema(ref_template=_REFERENCE)

@@ -9,6 +9,7 @@ from flask import Response
 from gridtune_common import wire
 from gridtune_common.errors import Flaw, MissingExtra
 from gridtune_common.protocol import Problem, ProblemError
+from gridtune_steering.objectstore import port as objectstore
 from gridtune_steering.services import errors
 
 #: Where a problem type would be explained; an identifier, not a link to follow.
@@ -25,16 +26,32 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Unusable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     MissingExtra: HTTPStatus.UNPROCESSABLE_ENTITY,
+    objectstore.AddressRefused: HTTPStatus.FORBIDDEN,
+    objectstore.WrongLength: HTTPStatus.BAD_REQUEST,
+    objectstore.WrongChecksum: HTTPStatus.BAD_REQUEST,
+    objectstore.BadKey: HTTPStatus.BAD_REQUEST,
+    objectstore.NoSuchObject: HTTPStatus.NOT_FOUND,
+    objectstore.NoSuchUpload: HTTPStatus.NOT_FOUND,
+    objectstore.PartTakenOver: HTTPStatus.CONFLICT,
+    objectstore.UploadIncomplete: HTTPStatus.CONFLICT,
+    objectstore.StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    objectstore.StoreAway: HTTPStatus.SERVICE_UNAVAILABLE,
+    objectstore.StoreError: HTTPStatus.BAD_GATEWAY,
 }
 
 TRANSLATED = tuple(_STATUS)
+
+
+def status_of(error: Exception) -> HTTPStatus:
+    """The status that one of our own errors stands for."""
+    return _STATUS[type(error)]
 
 
 def of_error(error: Exception, instance: str) -> Response:
     """The answer to one of our own errors."""
     kind = type(error)
     flaws = error.flaws if isinstance(error, errors.Unusable) else ()
-    return answer(_STATUS[kind], kind.__name__, str(error), instance, flaws)
+    return answer(status_of(error), kind.__name__, str(error), instance, flaws)
 
 
 def answer(status: HTTPStatus, kind: str, detail: str, instance: str, flaws: tuple[Flaw, ...] = ()) -> Response:
@@ -50,4 +67,6 @@ def answer(status: HTTPStatus, kind: str, detail: str, instance: str, flaws: tup
     response = Response(wire.dump(problem), status=status.value, mimetype="application/problem+json")
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="gridtune"'
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "1"
     return response

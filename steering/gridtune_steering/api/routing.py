@@ -18,8 +18,14 @@ class Access(Enum):
     """Who may call a route."""
 
     OPEN = "open"  #: Anyone, without a token.
+    SIGNED = "signed"  #: Whoever has a signed address: it is the credential, and the view checks it.
     EVALUATE = "evaluate"  #: Any token, also one that may only evaluate one task.
     USER = "user"  #: Tokens of users and operators.
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a caller has to show a token."""
+        return self not in {Access.OPEN, Access.SIGNED}
 
     def admits(self, scope: Scope) -> bool:
         """Whether a token of this scope may call."""
@@ -32,6 +38,7 @@ class Route:
 
     Attributes:
         body: The dataclass of the request's JSON body.
+        accepts: The media type of a body that the view reads itself, as a stream.
         query: The dataclass of the query string.
         returns: The dataclass of the answer's JSON body; None for other content or none.
         content: The media types of an answer that is no JSON message.
@@ -48,6 +55,7 @@ class Route:
     status: HTTPStatus
     content: tuple[str, ...]
     also: tuple[HTTPStatus, ...]
+    accepts: str
 
     @property
     def name(self) -> str:
@@ -74,6 +82,7 @@ def route(
     status: HTTPStatus = HTTPStatus.OK,
     content: tuple[str, ...] = (),
     also: tuple[HTTPStatus, ...] = (),
+    accepts: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter a view into the table. Views are called with (context, path variables, body=, query=) as they apply."""
 
@@ -90,6 +99,7 @@ def route(
                 status=status,
                 content=content,
                 also=also,
+                accepts=accepts,
             )
         )
         return view

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -53,6 +55,7 @@ from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
 from gridtune_steering.api.routing import Access, route
+from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import (
     imports,
     leases,
@@ -66,6 +69,7 @@ from gridtune_steering.services import (
     wishes,
 )
 
+_log = logging.getLogger("gridtune.api")
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
 #: Waiting asks look again after so many seconds even if nothing rang.
@@ -378,14 +382,29 @@ def healthz(context: Context) -> Health:
 
 @route("GET", "/readyz", access=Access.OPEN, returns=Health, also=(HTTPStatus.SERVICE_UNAVAILABLE,))
 def readyz(context: Context) -> Health | Response:
-    """Whether the service can do its work: the database answers."""
+    """Whether the service can do its work: the database and the object store answer."""
+    checks = {"database": _state_of(_look_at_database, context), "store": _state_of(_look_at_store, context)}
+    if set(checks.values()) == {"ok"}:
+        return Health("ok", __version__, checks)
+    return Response(wire.dump(Health("unavailable", __version__, checks)), status=503, mimetype="application/json")
+
+
+def _state_of(look: Callable[[Context], None], context: Context) -> str:
     try:
-        with context.steering.database.read() as connection:
-            connection.execute(sa.text("SELECT 1 FROM tasks LIMIT 1"))
-    except sa.exc.SQLAlchemyError as error:
-        health = Health("unavailable", __version__, {"database": type(error).__name__})
-        return Response(wire.dump(health), status=503, mimetype="application/json")
-    return Health("ok", __version__, {"database": "ok"})
+        look(context)
+    except (sa.exc.SQLAlchemyError, StoreError) as error:
+        _log.warning("not ready: %s", error, extra={"action": "not_ready"})
+        return type(error).__name__
+    return "ok"
+
+
+def _look_at_database(context: Context) -> None:
+    with context.steering.database.read() as connection:
+        connection.execute(sa.text("SELECT 1 FROM tasks LIMIT 1"))
+
+
+def _look_at_store(context: Context) -> None:
+    context.steering.store.check()
 
 
 @route("GET", "/openapi.json", access=Access.OPEN, content=("application/json",))
