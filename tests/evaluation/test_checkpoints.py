@@ -231,9 +231,9 @@ def test_shortly_before_the_walltime_the_payload_is_saved_and_given_back(tmp_pat
 
 
 def test_short_stretches_in_a_row_make_progress(tmp_path: Path) -> None:
-    """Ten steps of half a second, by workers that live for three."""
+    """Ten steps of more than half a second, by workers that live for a few."""
     carrier, commits = FakeCarrier(), 0
-    payload = training(steps=10, pause=0.4, grace="1s")
+    payload = training(steps=10, pause=0.7, grace="1s")
     fake = FakeSteering(payload, [make_lease()])
     trained = 0
     for epoch in range(1, 12):
@@ -241,7 +241,7 @@ def test_short_stretches_in_a_row_make_progress(tmp_path: Path) -> None:
         before = fake
         fake = FakeSteering(payload, [resuming(lease, before, carrier) if epoch > 1 else lease])
         fake.uploads, fake.commits = list(before.uploads), list(before.commits)
-        run_agent(fake, tmp_path / str(epoch), carrier=carrier, walltime_seconds=3.0)
+        run_agent(fake, tmp_path / str(epoch), carrier=carrier, walltime_seconds=6.0)
         trained += len(fake.reported)
         [(_, word)] = fake.ends
         if isinstance(word, Tell):
@@ -251,7 +251,7 @@ def test_short_stretches_in_a_row_make_progress(tmp_path: Path) -> None:
 
     assert isinstance(word, Tell)
     assert word.metrics["loss"] == 10.0
-    assert epoch > 2
+    assert epoch > 1
     assert trained == 10  # no step twice
 
 

@@ -13,6 +13,8 @@ from gridtune_steering.services.errors import TooLittleTime
 from gridtune_steering.testing import MemoryStore
 from service_bench import OPERATOR, Bench
 
+pytestmark = pytest.mark.usefixtures("store")
+
 
 def train(bench: Bench, lease: Lease, *, startup: float, step: float, steps: int, checkpoint: bool = False) -> None:
     """Let an evaluation start, and report after each step."""

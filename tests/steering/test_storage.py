@@ -27,6 +27,7 @@ from gridtune_steering.services.errors import Conflict, NotFound, QuotaExceeded,
 from gridtune_steering.testing import MemoryStore
 from service_bench import OPERATOR, Bench
 
+pytestmark = pytest.mark.usefixtures("store")
 CONTENT = b"weights"
 
 
