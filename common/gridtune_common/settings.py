@@ -45,15 +45,18 @@ VARIABLES: Final = {
 #: Variables that other parts set and read.
 _ELSEWHERE: Final = frozenset(
     {
+        "GRIDTUNE_ACTIVE_DEADLINE_SECONDS",
         "GRIDTUNE_ATTEMPT",
         "GRIDTUNE_CACHE_DIR",
         "GRIDTUNE_CHECKPOINT_DIR",
+        "GRIDTUNE_DEADLINE",
         "GRIDTUNE_DIR",
         "GRIDTUNE_EVALUATION",
         "GRIDTUNE_POINT",
         "GRIDTUNE_RESULT_FILE",
         "GRIDTUNE_RESUME_STEP",
         "GRIDTUNE_TASK",
+        "GRIDTUNE_WALLTIME",
         "GRIDTUNE_WORK_DIR",
     }
 )

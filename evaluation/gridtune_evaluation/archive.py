@@ -523,7 +523,7 @@ def _extract(archive: Path, draft: Path) -> None:
             with tarfile.open(mode=mode, fileobj=stream, bufsize=_BLOCK) as tar:
                 _extract_members(tar, tar, draft)
         except errors as error:
-            raise Unreadable(f"{archive} is no archive: {error}") from error
+            raise Damaged(f"{archive} is no archive: {error}") from error
 
 
 def _extract_members(tar: tarfile.TarFile, members: Iterable[tarfile.TarInfo], draft: Path) -> None:

@@ -14,7 +14,7 @@ from gridtune_common import protocol
 from gridtune_common.errors import GridtuneError, ServiceError
 from gridtune_common.protocol import Advice, FailureCause
 from gridtune_common.taskfile.command import fill
-from gridtune_evaluation import results
+from gridtune_evaluation import archive, results
 from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of, release
 from gridtune_evaluation.contract import Room, environment, values_of
 from gridtune_evaluation.data import DataUnavailable, FetchInterrupted, fetch_data
@@ -66,7 +66,7 @@ def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipmen
         return release(lease, leaving.now() or Leave.SHUTDOWN)
     except DataUnavailable as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
-    except TransferError as error:
+    except (TransferError, archive.Unreadable) as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")
     except OSError as error:
         return failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from gridtune_common import protocol
 from gridtune_common.errors import Flaw, InvalidDocument
+from gridtune_common.protocol import ArchiveFormat
 from gridtune_common.taskfile import DataSource, parse_data
 from gridtune_common.units import seconds
 
 _RESULT_FILE: Final = "output.json"
 _GRACE: Final = "30s"
 _INTERVAL: Final = "5m"
+_FORMATS: Final = {"zstd": ArchiveFormat.TAR_ZSTD}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Plan:
         grace_seconds: From SIGTERM to SIGKILL.
         checkpoint_paths: What to save, besides the folder that each payload has for it.
         checkpoint_seconds: The time between two checkpoints.
+        checkpoint_format: How they are packed.
         objectives: The metrics that a result must have.
         constants: Added to every point's parameters.
         parameters: The names of all parameters, also of those that are inactive at a point.
@@ -50,6 +53,7 @@ class Plan:
     grace_seconds: float
     checkpoint_paths: tuple[str, ...]
     checkpoint_seconds: float
+    checkpoint_format: ArchiveFormat
     objectives: tuple[str, ...]
     constants: Mapping[str, Any]
     parameters: tuple[str, ...]
@@ -77,6 +81,7 @@ class Plan:
             grace_seconds=_seconds(document, "grace", _GRACE, flaws) or 0.0,
             checkpoint_paths=tuple(checkpoint.get("paths") or ()),
             checkpoint_seconds=_seconds(checkpoint, "interval", _INTERVAL, flaws) or 0.0,
+            checkpoint_format=_FORMATS.get(str(checkpoint.get("compression")), ArchiveFormat.TAR),
             objectives=tuple(payload.objectives),
             constants=payload.constants,
             parameters=tuple(payload.parameters),

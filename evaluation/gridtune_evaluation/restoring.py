@@ -33,12 +33,13 @@ def restore(
     Raises:
         ServiceError: The service said no, or was away until *give_up*.
         TransferError: The store said no, or was away until *give_up*.
+        Unreadable: This node lacks what the checkpoint is compressed by; others may have it.
         OSError: The disk.
     """
     for checkpoint in lease.checkpoints:
         try:
             _restore(steering, carrier, lease, checkpoint, directory, aside, give_up)
-        except archive.ArchiveError as error:
+        except (archive.Damaged, archive.Unsafe) as error:
             _report(steering, lease, checkpoint, str(error))
         else:
             text = "Point %d goes on from step %s (%s)."

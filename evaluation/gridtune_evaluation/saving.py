@@ -78,6 +78,7 @@ class Saver:
         self._sender = carrier
         self._patterns = [*plan.checkpoint_paths, room.saved.relative_to(room.directory).as_posix()]
         self._interval = plan.checkpoint_seconds
+        self._format = plan.checkpoint_format
         self._fingerprint: archive.Fingerprint | None = None
         self._count = 0
         self._packing = threading.Lock()
@@ -147,7 +148,7 @@ class Saver:
         started = time.monotonic()
         self._count += 1
         target = self._aside / f"{self._count}.tar"
-        packed = archive.pack(self._room.directory, self._patterns, target, before=self._fingerprint)
+        packed = archive.pack(self._room.directory, self._patterns, target, before=self._fingerprint, form=self._format)
         if not isinstance(packed, archive.Packed):
             return  # nothing there, or nothing new
         self._fingerprint = packed.fingerprint

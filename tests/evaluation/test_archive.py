@@ -466,6 +466,6 @@ def test_no_archive_at_all(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("hello" * 1000)
 
-    with pytest.raises(Unreadable, match="is no archive") as caught:
+    with pytest.raises(Damaged, match="is no archive") as caught:
         unpack(path, tmp_path / "root", hashlib.sha256(path.read_bytes()).hexdigest(), 5000)
     assert isinstance(caught.value, ArchiveError)

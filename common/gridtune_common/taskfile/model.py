@@ -50,6 +50,7 @@ MAX_SEED: Final = 2**32 - 1
 MAX_POINTS: Final = 10**9
 #: Checkpoints of one point.
 MAX_KEPT: Final = 100
+COMPRESSIONS: Final = ("none", "zstd")
 MAX_ATTEMPTS: Final = 100
 
 TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -161,15 +162,22 @@ class Checkpoint(Checked):
         paths: Files and folders below the working directory; ``*`` and ``?`` match names.
         interval_seconds: The time between two checkpoints.
         keep: How many of a point's checkpoints are kept.
+        compression: ``none`` or ``zstd``, which every worker then has to have: ``pip install zstandard``.
     """
 
     paths: tuple[str, ...]
     interval_seconds: float = 300.0
     keep: int = 2
+    compression: str = "none"
 
     def to_json(self) -> dict[str, Any]:
         """The rule as a task file writes it."""
-        return {"paths": list(self.paths), "interval": write_seconds(self.interval_seconds), "keep": self.keep}
+        return {
+            "paths": list(self.paths),
+            "interval": write_seconds(self.interval_seconds),
+            "keep": self.keep,
+            "compression": self.compression,
+        }
 
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_paths("paths", self.paths, "[model.pt]")
@@ -177,6 +185,7 @@ class Checkpoint(Checked):
             yield Flaw("paths", "is empty; name what to save, such as [model.pt]")
         yield from check_duration("interval", self.interval_seconds)
         yield from check_whole("keep", self.keep, 1, MAX_KEPT)
+        yield from _check_known("compression", self.compression, COMPRESSIONS)
 
     def _settle(self) -> None:
         self._set("paths", tuple(clean_path(path) for path in self.paths))

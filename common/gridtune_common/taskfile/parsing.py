@@ -65,7 +65,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "payload": ("command", "image", "files", "data", "environment", "result", "checkpoint", "timeout", "grace"),
     "payload.data": ("url", "command", "sha256", "size", "timeout"),
     "payload.result": ("file", "stdout"),
-    "payload.checkpoint": ("paths", "interval", "keep"),
+    "payload.checkpoint": ("paths", "interval", "keep", "compression"),
     "resources": ("cpus", "gpus", "memory"),
     "stop": ("points", "target", "wall_time", "patience"),
     "retry": ("attempts",),

@@ -274,6 +274,11 @@ def _checkpoint() -> dict[str, Any]:
             "paths": _paths("Files and folders below the working directory.") | {"minItems": 1},
             "interval": _text("The time between two checkpoints.", _DURATION) | {"default": "300s"},
             "keep": _whole("How many of a point's checkpoints are kept.", 1, model.MAX_KEPT, default=2),
+            "compression": {
+                "description": "How checkpoints are packed; zstd needs the package zstandard on every worker.",
+                "enum": list(model.COMPRESSIONS),
+                "default": "none",
+            },
         },
         required=["paths"],
     )
