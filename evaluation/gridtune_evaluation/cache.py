@@ -375,7 +375,7 @@ def _seal(content: Path) -> None:
             file.chmod(0o555 if file.stat().st_mode & 0o100 else 0o444)
     for parent, _, _ in os.walk(content, topdown=False):
         _sync(Path(parent))
-        os.chmod(parent, 0o555)  # the cache itself is closed to others; a container may have another user
+        os.chmod(parent, 0o555)  # noqa: S103 - the cache itself is closed; a container may have another user
 
 
 def _sync(path: Path) -> None:

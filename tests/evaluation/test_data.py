@@ -32,6 +32,13 @@ CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+class SilentServer(ThreadingHTTPServer):
+    """Does not mind clients that go away."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent."""
+
+
 class Shop:
     """A real HTTP server with one file and several bad habits.
 
@@ -67,7 +74,7 @@ class Shop:
             def log_message(self, format: str, *args: Any) -> None:
                 """Stay silent."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = SilentServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -465,7 +472,12 @@ def test_checksums_of_files_on_the_node_are_checked_once(tmp_path: Path, monkeyp
     file.write_bytes(CONTENT)
     checks: list[Path] = []
     check = fetching.flaw_of
-    monkeypatch.setattr(fetching, "flaw_of", lambda path, *more: checks.append(path) or check(path, *more))
+
+    def noted(path: Path, source: DataSource, halt: fetching.Halt) -> str:
+        checks.append(path)
+        return check(path, source, halt)
+
+    monkeypatch.setattr(fetching, "flaw_of", noted)
     inputs, source = make_inputs(tmp_path), DataSource(file.as_uri(), sha256=SHA256)
 
     first = [inputs.get("a", source, lambda: True).path for _ in range(3)]
@@ -521,12 +533,12 @@ def test_commands_run_once(tmp_path: Path) -> None:
 def test_commands_know_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have the agent's variables but its own."""
     monkeypatch.setenv("GRIDTUNE_TOKEN", "s3cr3t")
-    monkeypatch.setenv("X509_USER_PROXY", "/tmp/proxy")
+    monkeypatch.setenv("X509_USER_PROXY", "/home/me/proxy")
 
     found = get(tmp_path, command="env > {target}").read_text()
 
     assert "s3cr3t" not in found
-    assert "X509_USER_PROXY=/tmp/proxy" in found
+    assert "X509_USER_PROXY=/home/me/proxy" in found
 
 
 @pytest.mark.parametrize(
