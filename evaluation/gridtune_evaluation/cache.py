@@ -133,11 +133,12 @@ class Cache:
         """
         since = time.time()
         for _ in range(_MAX_TRIES):
-            if self._has(key):
+            if self._content(key) is not None:
                 lock = _Lock.wait(self._lock_path(key), fcntl.LOCK_SH, keep_going)
-                if self._has(key):
+                content = self._content(key)
+                if content is not None:
                     lock.touch()
-                    return Entry(self._content(key), lock)
+                    return Entry(content, lock)
                 lock.close()
             self._bring_alone(key, bring, since, keep_going)
         raise DataUnavailable(f"{self.folder} is too small: what was fetched is removed at once for other inputs")
@@ -145,12 +146,12 @@ class Cache:
     def _bring_alone(self, key: str, bring: Bring, since: float, keep_going: Callable[[], bool]) -> None:
         lock = _Lock.try_alone(self._lock_path(key))
         while lock is None:
-            if self._has(key):
+            if self._content(key) is not None:
                 return  # somebody else has brought it and uses it, perhaps for days
             _wait(keep_going)
             lock = _Lock.try_alone(self._lock_path(key))
         with lock:
-            if self._has(key):
+            if self._content(key) is not None:
                 return
             lock.raise_failure(since)
             if lock.is_sure:
@@ -232,12 +233,12 @@ class Cache:
         except FileNotFoundError:
             return 0.0
 
-    def _has(self, key: str) -> bool:
-        return (self.folder / key).is_dir()
-
-    def _content(self, key: str) -> Path:
-        (content,) = (self.folder / key).iterdir()
-        return content
+    def _content(self, key: str) -> Path | None:
+        """What an entry holds; None if there is none, or if somebody who tidies up temporary folders emptied it."""
+        try:
+            return next((self.folder / key).iterdir(), None)
+        except FileNotFoundError:
+            return None
 
     def _lock_path(self, key: str) -> Path:
         return self.folder / f"{key}{_LOCK}"
@@ -375,7 +376,7 @@ def _seal(content: Path) -> None:
             file.chmod(0o555 if file.stat().st_mode & 0o100 else 0o444)
     for parent, _, _ in os.walk(content, topdown=False):
         _sync(Path(parent))
-        os.chmod(parent, 0o555)  # the cache itself is closed to others; a container may have another user
+        os.chmod(parent, 0o555)  # noqa: S103 - the cache itself is closed; a container may have another user
 
 
 def _sync(path: Path) -> None:

@@ -98,7 +98,8 @@ class Inputs:
         if urlsplit(source.url).scheme == "s3":
             fetching.fetch_s3(source.url, target, allowance, halt, self._guard, self._patience)
         else:
-            fetching.fetch_http(source.url, target, allowance, halt, self._patience)
+            is_checked = source.sha256 is not None
+            fetching.fetch_http(source.url, target, allowance, halt, self._patience, is_checked=is_checked)
         return target
 
     def _on_this_node(self, source: DataSource, keep_going: Callable[[], bool]) -> Path:

@@ -135,8 +135,18 @@ def _begin_again(file: BinaryIO) -> None:
 # --- HTTP ---------------------------------------------------------------------------------------------------
 
 
-def fetch_http(url: str, target: Path, allowance: Allowance, halt: Halt, patience: float = PATIENCE) -> None:
+def fetch_http(
+    url: str, target: Path, allowance: Allowance, halt: Halt, patience: float = PATIENCE, *, is_checked: bool = False
+) -> None:
     """Download a file; broken connections are taken up where they broke.
+
+    Args:
+        url: Where it is.
+        target: The file to write.
+        allowance: How much may be written.
+        halt: Ends it.
+        patience: Seconds without a new byte after which it is given up.
+        is_checked: A checksum would show if two versions of the file were put together.
 
     Raises:
         DataUnavailable: The server says no, or brought nothing new for *patience* seconds.
@@ -144,27 +154,30 @@ def fetch_http(url: str, target: Path, allowance: Allowance, halt: Halt, patienc
         OSError: The disk.
     """
     with requests.Session() as session:
-        _persevere(url, target, _Download(session, url, allowance, halt), halt, patience)
+        _persevere(url, target, _Download(session, url, allowance, halt, is_checked), halt, patience)
 
 
 class _Download:
     """A transfer over HTTP."""
 
-    def __init__(self, session: requests.Session, url: str, allowance: Allowance, halt: Halt) -> None:
+    def __init__(self, session: requests.Session, url: str, allowance: Allowance, halt: Halt, is_checked: bool) -> None:
         self._session = session
         self._url = url
         self._allowance = allowance
         self._halt = halt
+        self._is_checked = is_checked
         self._version: str | None = None
 
     def go_on(self, file: BinaryIO) -> None:
-        """Get the rest, or all of it if the server cannot say that the rest is of the same file."""
+        """Get the rest, or all of it if nothing would tell that the rest is of another version."""
         self._halt.check()
-        if self._version is None:
+        if self._version is None and not self._is_checked:
             _begin_again(file)
         headers = {"Accept-Encoding": "identity"}
         if file.tell():
-            headers.update({"Range": f"bytes={file.tell()}-", "If-Range": self._version or ""})
+            headers["Range"] = f"bytes={file.tell()}-"
+        if file.tell() and self._version is not None:
+            headers["If-Range"] = self._version
         try:
             with self._session.get(self._url, headers=headers, stream=True, timeout=_TIMES) as response:
                 if not _continues(response, file):
@@ -199,7 +212,7 @@ def _continues(response: requests.Response, file: BinaryIO) -> bool:
 def _version(response: requests.Response) -> str | None:
     """What tells this version of the file from others, for a later `If-Range`."""
     tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else None
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _is_for_good(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 ::
 
     <work>/spool/                              last words that the service has not answered yet
+    <work>/cache/                              inputs of tasks, unless they are kept elsewhere (see `cache`)
     <work>/<task>/files/<sha256>               files that travel with the task, fetched once
     <work>/<task>/<point>-<epoch>-<evaluation> working directory of one evaluation; beside it, under the same name:
                                                .aside, for archives on their way, and .lock, held while it lives

@@ -50,13 +50,28 @@ def test_work_folder_from_the_environment() -> None:
     assert settings("--work-dir", "work", GRIDTUNE_WORK_DIR="/scratch/me").work == Path.cwd() / "work"
 
 
+def test_cache_is_where_flags_and_variables_say() -> None:
+    """GRIDTUNE_CACHE_DIR is the default for --cache-dir; without both it is in the work folder."""
+    assert settings().cache is None
+    assert settings(GRIDTUNE_CACHE_DIR="/scratch/me").cache == Path("/scratch/me")
+    assert settings("--cache-dir", "here", GRIDTUNE_CACHE_DIR="/scratch/me").cache == Path.cwd() / "here"
+
+
+def test_cache_has_a_size() -> None:
+    """The size has a unit."""
+    assert settings().cache_bytes == 50 * 2**30
+    assert settings("--cache-size", "1.5TiB").cache_bytes == 3 * 2**39
+
+
 @pytest.mark.parametrize(("word", "seconds"), [("90", 90.0), ("1.5", 1.5), ("5m", 300.0)])
 def test_times_have_units_or_are_seconds(word: str, seconds: float) -> None:
     """Times can be written both ways."""
     assert settings("--exit-when-idle", word).idle_exit_seconds == seconds
 
 
-@pytest.mark.parametrize("words", [["--slots", "0"], ["--max-points", "x"], ["--give-up-after", "soon"]])
+@pytest.mark.parametrize(
+    "words", [["--slots", "0"], ["--max-points", "x"], ["--give-up-after", "soon"], ["--cache-size", "50"]]
+)
 def test_wrong_flags_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A flag that cannot be used ends the command with code 2."""
     with pytest.raises(SystemExit) as leaving:

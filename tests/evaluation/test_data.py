@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import resource
 import signal
@@ -32,6 +33,13 @@ CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+class SilentServer(ThreadingHTTPServer):
+    """Does not mind clients that go away."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent."""
+
+
 class Shop:
     """A real HTTP server with one file and several bad habits.
 
@@ -42,6 +50,7 @@ class Shop:
         breaks: The same for the first answers alone.
         breaks_after: Bytes of an answer after which the connection breaks.
         heeds_ranges: Whether it can begin in the middle.
+        names_versions: Whether it tells one version of the file from another.
         statuses: What to answer first.
         waits: Answers only when this is set.
     """
@@ -53,6 +62,7 @@ class Shop:
         self.breaks: list[int] = []
         self.breaks_after: int | None = None
         self.heeds_ranges = True
+        self.names_versions = True
         self.statuses: list[int] = []
         self.waits = threading.Event()
         self.waits.set()
@@ -67,7 +77,7 @@ class Shop:
             def log_message(self, format: str, *args: Any) -> None:
                 """Stay silent."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = SilentServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -104,7 +114,8 @@ class Shop:
         body = self.content[start:]
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(body)))
-        request.send_header("ETag", self.etag)
+        if self.names_versions:
+            request.send_header("ETag", self.etag)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         request.end_headers()
@@ -288,6 +299,19 @@ def test_a_server_without_ranges_sends_all_again(tmp_path: Path, shop: Shop) -> 
     assert [headers.get("Range") for _, headers in shop.headers] == [None, "bytes=200000-"]
 
 
+@pytest.mark.parametrize(("checksum", "ranges"), [(SHA256, [None, "bytes=300000-"]), (None, [None, None])])
+def test_without_a_version_only_checked_downloads_go_on(
+    tmp_path: Path, shop: Shop, checksum: str | None, ranges: list[str | None]
+) -> None:
+    """Where nothing tells whether the rest is of the same file, downloads begin again unless a checksum would tell."""
+    shop.breaks, shop.names_versions = [300_000], False
+
+    found = get(tmp_path, url=shop.url, sha256=checksum)
+
+    assert found.read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in shop.headers] == ranges
+
+
 def test_a_server_that_gets_no_further_is_given_up(tmp_path: Path, shop: Shop) -> None:
     """The same bytes again and again are no progress."""
     shop.breaks_after, shop.heeds_ranges = 200_000, False
@@ -465,7 +489,12 @@ def test_checksums_of_files_on_the_node_are_checked_once(tmp_path: Path, monkeyp
     file.write_bytes(CONTENT)
     checks: list[Path] = []
     check = fetching.flaw_of
-    monkeypatch.setattr(fetching, "flaw_of", lambda path, *more: checks.append(path) or check(path, *more))
+
+    def noted(path: Path, source: DataSource, halt: fetching.Halt) -> str:
+        checks.append(path)
+        return check(path, source, halt)
+
+    monkeypatch.setattr(fetching, "flaw_of", noted)
     inputs, source = make_inputs(tmp_path), DataSource(file.as_uri(), sha256=SHA256)
 
     first = [inputs.get("a", source, lambda: True).path for _ in range(3)]
@@ -521,12 +550,12 @@ def test_commands_run_once(tmp_path: Path) -> None:
 def test_commands_know_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have the agent's variables but its own."""
     monkeypatch.setenv("GRIDTUNE_TOKEN", "s3cr3t")
-    monkeypatch.setenv("X509_USER_PROXY", "proxy")
+    monkeypatch.setenv("X509_USER_PROXY", "/home/me/proxy")
 
     found = get(tmp_path, command="env > {target}").read_text()
 
     assert "s3cr3t" not in found
-    assert "X509_USER_PROXY=proxy" in found
+    assert "X509_USER_PROXY=/home/me/proxy" in found
 
 
 @pytest.mark.parametrize(
@@ -577,16 +606,18 @@ def test_a_command_with_the_wrong_file_runs_twice(tmp_path: Path) -> None:
 # --- many processes -----------------------------------------------------------------------------------------
 
 FETCHER = """
-    import sys
+    import json, sys
     from pathlib import Path
     from gridtune_common.taskfile import DataSource
     from gridtune_evaluation.cache import Cache
     from gridtune_evaluation.data import Inputs
     from gridtune_evaluation.orphans import OrphanGuard
-    inputs = Inputs(Cache(Path(sys.argv[1]), 2**30), OrphanGuard())
+    guard = OrphanGuard()
+    guard.start()
+    inputs = Inputs(Cache(Path(sys.argv[1]), 2**30), guard)
     inputs.prepare()
     print("ready", flush=True)
-    entry = inputs.get("train.npz", DataSource(sys.argv[2]), lambda: True)
+    entry = inputs.get("train.npz", DataSource(**json.loads(sys.argv[2])), lambda: True)
     print(entry.path.stat().st_size, flush=True)
     sys.stdin.read()
 """
@@ -595,10 +626,10 @@ FETCHER = """
 class Fetcher:
     """A process that fetches, and holds what it has until its standard input ends."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, source: dict[str, str]) -> None:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(FETCHER), str(folder / "cache"), url],
+            [sys.executable, "-c", textwrap.dedent(FETCHER), str(folder / "cache"), json.dumps(source)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -617,9 +648,9 @@ class Fetcher:
 
 
 @contextlib.contextmanager
-def fetchers(folder: Path, url: str, n: int) -> Iterator[list[Fetcher]]:
+def fetchers(folder: Path, n: int, **source: str) -> Iterator[list[Fetcher]]:
     """Some of them."""
-    all_of_them = [Fetcher(folder, url) for _ in range(n)]
+    all_of_them = [Fetcher(folder, source) for _ in range(n)]
     try:
         yield all_of_them
     finally:
@@ -630,7 +661,7 @@ def fetchers(folder: Path, url: str, n: int) -> Iterator[list[Fetcher]]:
 def test_four_processes_fetch_once(tmp_path: Path, shop: Shop) -> None:
     """One request is on the wire, and all have the file."""
     shop.waits.clear()
-    with fetchers(tmp_path, shop.url, 4) as started:
+    with fetchers(tmp_path, 4, url=shop.url) as started:
         assert [one.line() for one in started] == ["ready"] * 4
         wait_until(lambda: shop.n_requests)
         time.sleep(0.5)
@@ -644,7 +675,7 @@ def test_four_processes_fetch_once(tmp_path: Path, shop: Shop) -> None:
 def test_the_fetch_of_a_killed_process_is_done_by_another(tmp_path: Path, shop: Shop) -> None:
     """Kill -9 in the middle frees the lock; what was written so far counts for nothing and goes."""
     shop.waits.clear()
-    with fetchers(tmp_path, shop.url, 1) as (first,):
+    with fetchers(tmp_path, 1, url=shop.url) as (first,):
         wait_until(lambda: shop.n_requests)
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
@@ -662,7 +693,7 @@ def test_the_fetch_of_a_killed_process_is_done_by_another(tmp_path: Path, shop: 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path, shop: Shop) -> None:
     """The next agent removes it, also if it needs other inputs; fetches under way stay."""
     shop.waits.clear()
-    with fetchers(tmp_path, shop.url, 1), fetchers(tmp_path, f"{shop.url}2", 1) as (second,):
+    with fetchers(tmp_path, 1, url=shop.url), fetchers(tmp_path, 1, url=f"{shop.url}2") as (second,):
         wait_until(lambda: shop.n_requests == 2)
         second.process.kill()
         second.process.wait()
@@ -670,6 +701,17 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path, shop: Shop) -> None
         make_inputs(tmp_path)
 
         assert len(remains(tmp_path)) == 1
+
+
+def test_the_command_of_a_killed_process_ends(tmp_path: Path) -> None:
+    """Kill -9 leaves no command behind that goes on fetching for nobody."""
+    pid = tmp_path / "pid"
+    with fetchers(tmp_path, 1, command=f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60") as (first,):
+        wait_until(pid.exists)
+
+        first.process.kill()
+
+        wait_until(lambda: not is_running(int(pid.read_text())))
 
 
 def test_those_who_waited_fail_with_the_one_they_waited_for(tmp_path: Path, shop: Shop) -> None:
@@ -695,7 +737,7 @@ def test_those_who_waited_fail_with_the_one_they_waited_for(tmp_path: Path, shop
 def test_waiting_for_another_process_ends_when_told(tmp_path: Path, shop: Shop) -> None:
     """Who waits for somebody else's fetch heeds the shutdown as well."""
     shop.waits.clear()
-    with fetchers(tmp_path, shop.url, 1):
+    with fetchers(tmp_path, 1, url=shop.url):
         wait_until(lambda: shop.n_requests)
         began = time.monotonic()
 
@@ -757,6 +799,13 @@ def test_read_only_folders_can_be_removed(tmp_path: Path) -> None:
     get(tmp_path, 250, **of_size(200))
 
     assert not first.exists()
+
+
+def test_an_entry_that_was_emptied_is_fetched_again(tmp_path: Path, shop: Shop) -> None:
+    """Systems tidy up their temporary folders file by file."""
+    get(tmp_path, url=shop.url).unlink()
+
+    assert get(tmp_path, url=shop.url).read_bytes() == CONTENT
 
 
 def test_a_cache_without_locks_works(tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

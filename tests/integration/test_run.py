@@ -1,6 +1,7 @@
 """``gridtune run``: service, workers and bookkeeping as processes on this machine, from a task file to its results."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -158,3 +159,22 @@ def test_a_killed_run_leaves_nothing_running(tmp_path: Path) -> None:
 
     wait_for("their end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     assert not note.exists()
+
+
+def test_inputs_reach_every_point(tmp_path: Path) -> None:
+    """payload.data is fetched once for all workers of this machine, and read by each point."""
+    content = b"0.25"
+    (tmp_path / "there").write_bytes(content)
+    write_task(tmp_path, 'cat in/here; echo "{\\"loss\\": $(cat in/here)}" > output.json')
+    document = json.loads((tmp_path / "task.json").read_text())
+    fetch = f"echo >> {tmp_path}/fetched; cp {tmp_path}/there {{target}}"
+    source = {"command": fetch, "sha256": hashlib.sha256(content).hexdigest(), "size": "4B"}
+    document["payload"]["data"] = {"in/here": source, "folder": tmp_path.as_uri()}
+    (tmp_path / "task.json").write_text(json.dumps(document))
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "2", "--results", "here")
+
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "here" / "points.csv").read_text().splitlines()))
+    assert [float(row["metric.loss"]) for row in rows] == [0.25] * 4
+    assert (tmp_path / "fetched").read_text() == "\n"
