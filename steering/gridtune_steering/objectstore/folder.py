@@ -189,7 +189,6 @@ class FolderStore(ObjectStore):
             AddressRefused: The address was not signed for this, or has expired.
             WrongContent: Length or checksum are not what is due.
             NoSuchUpload: The upload was finished or abandoned.
-            PartTakenOver: A later request sends this part.
         """
         self._signer.verify("PUT", key, query)
         upload, part, offset, size = query["upload"], int(query["part"]), int(query["offset"]), int(query["size"])
