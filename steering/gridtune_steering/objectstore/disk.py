@@ -53,8 +53,16 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def move_durably(source: Path, target: Path, root: Path) -> None:
-    """Rename a file to a place below *root*, making the folders that it needs.
+def sync_folders(path: Path, root: Path) -> None:
+    """Make a file's name durable, and those of the folders that lead to it from *root*."""
+    for folder in path.parents:
+        sync_folder(folder)
+        if folder == root:
+            return
+
+
+def move(source: Path, target: Path, root: Path) -> None:
+    """Rename a file to a place below *root*, making the folders that it needs; durable after `sync_folders`.
 
     Raises:
         BadKey: The place is a folder, or below a file.
@@ -64,17 +72,11 @@ def move_durably(source: Path, target: Path, root: Path) -> None:
         with contextlib.suppress(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
-            break
+            return
         if target.is_dir() or any(folder.is_file() for folder in target.parents):
             raise BadKey(f"{target.relative_to(root)} is the folder of another object, or below one")
         source.lstat()
-    else:
-        raise StoreAway(f"the folder {target.parent} goes as often as it is made")
-    for folder in target.parents:
-        sync_folder(folder)
-        if folder == root:
-            break
-    sync_folder(source.parent)
+    raise StoreAway(f"the folder {target.parent} goes as often as it is made")
 
 
 def remove_file(path: Path, root: Path) -> None:
