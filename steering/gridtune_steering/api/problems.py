@@ -32,7 +32,6 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     objectstore.BadKey: HTTPStatus.BAD_REQUEST,
     objectstore.NoSuchObject: HTTPStatus.NOT_FOUND,
     objectstore.NoSuchUpload: HTTPStatus.NOT_FOUND,
-    objectstore.PartTakenOver: HTTPStatus.CONFLICT,
     objectstore.UploadIncomplete: HTTPStatus.CONFLICT,
     objectstore.StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
     objectstore.StoreAway: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -13,7 +13,7 @@ from pathlib import Path
 from gridtune_steering.objectstore.port import BadKey, StoreAway, StoreFull
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: How often a folder is made again that somebody else removes, being empty, before the file is in it.
+#: How often a folder is made again that somebody else removes, since it is empty, before the file is in it.
 _TRIES = 100
 
 
@@ -53,28 +53,30 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def move_durably(source: Path, target: Path, root: Path) -> None:
-    """Rename a file to a place below *root*, making the folders that it needs.
+def sync_folders(path: Path, root: Path) -> None:
+    """Make a file's name durable, and those of the folders that lead to it from *root*."""
+    for folder in path.parents:
+        sync_folder(folder)
+        if folder == root:
+            return
+
+
+def move(source: Path, target: Path, root: Path) -> None:
+    """Rename a file to a place below *root*, making the folders that it needs; durable after `sync_folders`.
 
     Raises:
         BadKey: The place is a folder, or below a file.
         FileNotFoundError: There is no such source.
     """
     for _ in range(_TRIES):
-        try:
+        with contextlib.suppress(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
-            break
-        except FileNotFoundError:
-            if not source.exists():
-                raise
-        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            raise BadKey(f"{target.relative_to(root)} is the folder of another object, or below one") from error
-    for folder in target.parents:
-        sync_folder(folder)
-        if folder == root:
-            break
-    sync_folder(source.parent)
+            return
+        if target.is_dir() or any(folder.is_file() for folder in target.parents):
+            raise BadKey(f"{target.relative_to(root)} is the folder of another object, or below one")
+        source.lstat()
+    raise StoreAway(f"the folder {target.parent} goes as often as it is made")
 
 
 def remove_file(path: Path, root: Path) -> None:

@@ -110,8 +110,9 @@ class FolderStore(ObjectStore):
             if about is not None and about.key == key and (folder / CONTENT).exists():
                 self._check_parts(folder, about, sizes)
                 with contextlib.suppress(FileNotFoundError):  # another process does the same, and was faster
-                    disk.move_durably(folder / CONTENT, target, self._root)
+                    disk.move(folder / CONTENT, target, self._root)
             self._check_object(target, sizes)
+            disk.sync_folders(target, self._root)  # also if it was renamed before: maybe just now, or before a crash
             if about is not None and about.key == key:
                 self._discard(folder)
 
@@ -131,7 +132,8 @@ class FolderStore(ObjectStore):
         with disk.translated(self._root):
             self._drafts.mkdir(parents=True, exist_ok=True)
             disk.write_durably(draft, content)
-            disk.move_durably(draft, target, self._root)
+            disk.move(draft, target, self._root)
+            disk.sync_folders(target, self._root)
 
     def read(self, key: str, limit: int) -> bytes:
         """Read the file's beginning."""
@@ -189,7 +191,6 @@ class FolderStore(ObjectStore):
             AddressRefused: The address was not signed for this, or has expired.
             WrongContent: Length or checksum are not what is due.
             NoSuchUpload: The upload was finished or abandoned.
-            PartTakenOver: A later request sends this part.
         """
         self._signer.verify("PUT", key, query)
         upload, part, offset, size = query["upload"], int(query["part"]), int(query["offset"]), int(query["size"])

@@ -6,7 +6,6 @@ StoreError                     the store cannot do it
 ├── NoSuchObject               there is nothing under this key
 ├── NoSuchUpload               an upload was finished, abandoned or never begun
 ├── UploadIncomplete           parts are missing
-├── PartTakenOver              a later request sends the same part
 ├── BadKey                     a key that no store can keep
 ├── AddressRefused             a signed address was changed, has expired, or is for something else
 └── WrongContent               what was sent is not what is due
@@ -58,10 +57,6 @@ class UploadIncomplete(StoreError):  # noqa: N818
     """Parts are missing."""
 
 
-class PartTakenOver(StoreError):  # noqa: N818
-    """A later request sends the same part."""
-
-
 class BadKey(StoreError):  # noqa: N818
     """No store can keep an object under this key."""
 
@@ -79,7 +74,7 @@ class WrongLength(WrongContent):
 
 
 class WrongChecksum(WrongContent):
-    """The bytes do not have the MD5 that came with them, or that they had when the part was sent before."""
+    """The bytes do not have the MD5 that came with them, or are others than those sent before for the same part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
