@@ -34,6 +34,7 @@ from gridtune_common.space.reading import (
 )
 from gridtune_common.taskfile.command import placeholders
 from gridtune_common.taskfile.constraints import check_constraints
+from gridtune_common.taskfile.retry import Retry
 
 GOALS: Final = ("minimize", "maximize")
 SCHEDULERS: Final = ("none",)
@@ -45,7 +46,6 @@ MAX_SEED: Final = 2**32 - 1
 MAX_POINTS: Final = 10**9
 #: Checkpoints of one point.
 MAX_KEPT: Final = 100
-MAX_ATTEMPTS: Final = 100
 MAX_SECONDS: Final = 36_500 * 86_400.0
 
 TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -297,20 +297,6 @@ class StopRules(Checked):
         for name in ("target", "wall_time_seconds"):
             if getattr(self, name) is not None:
                 self._set(name, float(getattr(self, name)))
-
-
-@dataclass(frozen=True)
-class Retry(Checked):
-    """How often a point is tried before it counts as failed."""
-
-    attempts: int = 3
-
-    def to_json(self) -> dict[str, Any]:
-        """The rule as a task file writes it."""
-        return {"attempts": self.attempts}
-
-    def _flaws(self) -> Iterator[Flaw]:
-        yield from check_whole("attempts", self.attempts, 1, MAX_ATTEMPTS)
 
 
 @dataclass(frozen=True)

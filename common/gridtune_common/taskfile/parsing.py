@@ -25,7 +25,6 @@ from gridtune_common.taskfile.model import (
     Payload,
     Resources,
     ResultRule,
-    Retry,
     Scheduler,
     StopRules,
     Task,
@@ -36,6 +35,7 @@ from gridtune_common.taskfile.model import (
     check_task_name,
     check_warm_start,
 )
+from gridtune_common.taskfile.retry import Retry
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "payload.checkpoint": ("paths", "interval", "keep"),
     "resources": ("cpus", "gpus", "memory"),
     "stop": ("points", "target", "wall_time", "patience"),
-    "retry": ("attempts",),
+    "retry": ("attempts", "lost", "infrastructure", "stalled", "same_failure"),
 }
 
 #: The keys that a section cannot do without, each with an example.
