@@ -6,6 +6,7 @@ SteeringError
 ├── NotFound            no such task, point, evaluation, file or token
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
+├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 └── RequestIdReused     a request id came back with another request
 """
@@ -42,6 +43,14 @@ class Conflict(SteeringError):  # noqa: N818
 
 class TaskHasEnded(SteeringError):  # noqa: N818
     """The task hands out no more points."""
+
+
+class HostSetAside(SteeringError):  # noqa: N818
+    """A host that fails one point after the other gets none for a while."""
+
+    def __init__(self, host: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"{host} is set aside; ask again in {seconds:.0f} s")
 
 
 class Unusable(SteeringError):  # noqa: N818
