@@ -46,6 +46,7 @@ COMMANDS = {
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
+    "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
     "token": Command("operate", f"{_HERE}.token", "create, list and revoke tokens"),
     "whoami": Command("operate", f"{_HERE}.whoami", "tell who the service takes you for"),
 }
