@@ -15,6 +15,13 @@ from gridtune_steering.bookkeeping.schema import Record, evaluations, objects, r
 _HOST = sa.case((evaluations.c.host == "", evaluations.c.worker), else_=evaluations.c.host)
 
 
+def at_work(site: sa.ColumnElement[str], host: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether anything is evaluated on the host of another query's row right now."""
+    return sa.exists().where(
+        evaluations.c.state == EvaluationState.RUNNING.value, evaluations.c.site == site, _HOST == host
+    )
+
+
 def _at(site: str, host: str) -> sa.ColumnElement[bool]:
     return sa.and_(evaluations.c.site == site, _HOST == host)
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from gridtune_steering.bookkeeping.circumstances import at_work
 from gridtune_steering.bookkeeping.schema import Record, workers
 
 _NEW = {
@@ -74,10 +75,11 @@ def named(connection: Connection, host: str, site: str | None) -> Sequence[Recor
 def page(
     connection: Connection, *, seen_since: datetime | None, after: tuple[str, str] | None, limit: int
 ) -> Sequence[Record]:
-    """Hosts by site and name; those that were seen since then or are still set aside, if a time is given."""
+    """Hosts by site and name; if a time is given, those that were seen since, are at work, or set aside."""
     query = sa.select(workers)
     if seen_since is not None:
-        query = query.where(sa.or_(workers.c.last_seen_at > seen_since, workers.c.set_aside_until > seen_since))
+        recent = [workers.c.last_seen_at > seen_since, workers.c.set_aside_until > seen_since]
+        query = query.where(sa.or_(*recent, at_work(workers.c.site, workers.c.host)))
     if after is not None:
         query = query.where(sa.tuple_(workers.c.site, workers.c.host) > sa.tuple_(*map(sa.literal, after)))
     return connection.execute(query.order_by(workers.c.site, workers.c.host).limit(limit)).all()
