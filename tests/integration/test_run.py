@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -158,3 +159,18 @@ def test_a_killed_run_leaves_nothing_running(tmp_path: Path) -> None:
 
     wait_for("their end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     assert not note.exists()
+
+
+def test_a_training_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
+    """After a few points, with what it printed and how to go on, not after all of them."""
+    write_task(tmp_path, BAD, points=50)
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
+
+    assert done.returncode == 1, done.stderr
+    assert "your script fails everywhere: the same failure on 5 different points" in done.stderr
+    assert "exit code 3: there is no data" in done.stderr
+    assert "go on with: gridtune run --resume task.json --workers 2" in done.stderr
+    with sqlite3.connect(tmp_path / "gridtune-data" / "gridtune.db") as database:
+        assert database.execute("SELECT state, stopped_by FROM tasks").fetchall() == [("paused", "same_failure")]
+        assert database.execute("SELECT count(*) FROM points").fetchone()[0] < 15
