@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
@@ -25,6 +30,7 @@ from gridtune_common.protocol import (
     TaskSummary,
     WorkerHost,
 )
+from gridtune_steering.bookkeeping import events as log
 from gridtune_steering.bookkeeping.schema import objects
 from gridtune_steering.services import hosting, leases, records, results, tasks, workers
 from gridtune_steering.services.access import Caller
@@ -395,7 +401,7 @@ def test_a_result_clears_a_host(bench: Bench) -> None:
     found = host(bench, "a")
     assert (found.done, found.failed, found.failures_in_a_row, found.set_aside_until) == (1, 4, 0, None)
     assert [event.details["reason"] for event in events(bench, task, "worker.taken_back")] == ["brought a result"]
-    assert bench.lease(task, **A)
+    assert bench.lease(task, **A).epoch > 0
 
 
 def test_the_only_host_is_never_set_aside(bench: Bench) -> None:
@@ -404,7 +410,7 @@ def test_the_only_host_is_never_set_aside(bench: Bench) -> None:
     break_host(bench, task, A, n=12)
 
     assert events(bench, task, "worker.set_aside") == []
-    assert bench.lease(task, **A)
+    assert bench.lease(task, **A).epoch > 0
 
 
 def test_the_last_host_that_is_there_is_let_in_again(bench: Bench) -> None:
@@ -416,7 +422,7 @@ def test_the_last_host_that_is_there_is_let_in_again(bench: Bench) -> None:
         bench.ask(task, **A)
     bench.fail(other, text="z is broken", leaving=True)
 
-    assert bench.lease(task, **A)
+    assert bench.lease(task, **A).epoch > 0
 
 
 def test_two_broken_hosts_are_never_both_set_aside(bench: Bench) -> None:
@@ -428,14 +434,14 @@ def test_two_broken_hosts_are_never_both_set_aside(bench: Bench) -> None:
     for turn in range(60):
         for who in (A, B):
             try:
-                lease = bench.ask(task, **who)
+                found = bench.ask(task, **who)
             except HostSetAside:
                 continue
             except TaskHasEnded:
                 assert summary(bench, task).state is TaskState.FINISHED
                 return
-            if lease is not None:
-                bench.fail(lease, text=f"{'abcdefgh'[turn % 8]} {who['host']} is broken")
+            if found is not None:
+                bench.fail(found, text=f"{'abcdefgh'[turn % 8]} {who['host']} is broken")
         quietly(15, bench)
     raise AssertionError("the task never ended")
 
@@ -448,6 +454,17 @@ def test_a_host_is_not_blamed_when_it_alone_has_succeeded(bench: Bench) -> None:
     break_host(bench, task, A, n=6)
 
     assert events(bench, task, "worker.set_aside") == []
+
+
+def test_what_would_fail_anywhere_sets_nobody_aside(bench: Bench) -> None:
+    """A permanent failure says nothing against the host."""
+    task = bench.submit(points=40, retry={"same_failure": 0})
+    bench.lease(task, **B)
+    for _ in range(6):
+        bench.fail(bench.lease(task, **A), FailureCause.START, "no such parameter", permanent=True)
+
+    found = host(bench, "a")
+    assert (found.failed, found.failures_in_a_row, found.set_aside_until) == (6, 0, None)
 
 
 def test_losses_and_releases_set_nobody_aside(bench: Bench) -> None:
@@ -475,7 +492,7 @@ def test_an_operator_forgives_a_host(bench: Bench) -> None:
     assert [(item.host, item.set_aside_until) for item in forgiven.items] == [("a", None)]
     assert workers.forgive(bench.steering, OPERATOR, message) == forgiven
     assert [event.actor for event in events(bench, task, "worker.taken_back")] == ["operator"]
-    assert bench.lease(task, **A)
+    assert bench.lease(task, **A).epoch > 0
     with pytest.raises(NotFound, match="no host 'z'"):
         workers.forgive(bench.steering, OPERATOR, ForgiveHost(new_request_id(), "z"))
 
@@ -641,3 +658,108 @@ def test_an_optimizer_that_breaks_pauses_with_its_name(bench: Bench) -> None:
     hosting.pause_broken(bench.steering, ownership, "the optimizer failed")
 
     assert summary(bench, task).stopped_by == "optimizer"
+
+
+# --- many at once, and half-way
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Call all at the same time, each in a thread of its own."""
+    barrier = threading.Barrier(len(calls))
+
+    def call(function: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return function()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+def test_a_point_that_came_back_goes_to_one_of_those_who_ask(bench: Bench) -> None:
+    """However many ask at the same moment, each point has one worker."""
+    task = bench.submit(points=40)
+    for lease in [bench.lease(task, **A | {"worker": f"wa{number}"}) for number in range(3)]:
+        bench.fail(lease)
+    askers = [{"worker": f"w{number}", "host": f"h{number}", "site": "cern"} for number in range(8)]
+
+    leased = at_once([functools.partial(bench.ask, task, **asker) for asker in askers])
+
+    points = [lease.point for lease in leased if lease is not None]
+    assert points.count(0) == points.count(1) == points.count(2) == 1
+    assert len(points) == len(set(points))
+
+
+def test_failures_at_the_same_moment_set_a_host_aside_once(bench: Bench) -> None:
+    """And the log has it once."""
+    task = bench.submit(points=40, retry={"same_failure": 0})
+    bench.lease(task, **B)
+    held = [bench.lease(task, **A | {"worker": f"wa{number}"}) for number in range(8)]
+
+    at_once([functools.partial(bench.fail, lease) for lease in held])
+
+    assert (host(bench, "a").failed, len(events(bench, task, "worker.set_aside"))) == (8, 1)
+
+
+def test_failures_at_the_same_moment_pause_a_task_once(bench: Bench) -> None:
+    """Whoever comes second finds it paused."""
+    task = bench.submit(points=40)
+    held = [bench.lease(task, f"w{number}") for number in range(8)]
+
+    at_once([functools.partial(bench.fail, lease) for lease in held])
+
+    assert summary(bench, task).state is TaskState.PAUSED
+    assert len(events(bench, task, "task.paused")) == 1
+
+
+class CrashError(Exception):
+    """The service dies."""
+
+
+@pytest.fixture
+def dies_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the service die when it writes an event of some kind."""
+    add = log.add
+
+    def prepare(kind: str) -> None:
+        def die(connection: Connection, **values: Any) -> None:
+            if values["kind"] == kind:
+                raise CrashError
+            add(connection, **values)
+
+        monkeypatch.setattr(log, "add", die)
+
+    return prepare
+
+
+def test_a_host_is_set_aside_together_with_its_event(bench: Bench, dies_at: Callable[[str], None]) -> None:
+    """Without the one there is not the other, nor the failure that led to it; said again, all is there."""
+    task = bench.submit(points=40)
+    bench.lease(task, **B)
+    break_host(bench, task, A, n=3)
+    fourth = bench.lease(task, **A)
+    dies_at("worker.set_aside")
+
+    with pytest.raises(CrashError):
+        bench.fail(fourth, text="d is broken")
+
+    assert (host(bench, "a").failed, host(bench, "a").set_aside_until) == (3, None)
+    assert state(bench, task, fourth.point)[0] is PointState.RUNNING
+    dies_at("nothing")
+    bench.fail(fourth, text="d is broken")
+    assert len(events(bench, task, "worker.set_aside")) == 1
+
+
+def test_a_task_is_paused_together_with_its_event(bench: Bench, dies_at: Callable[[str], None]) -> None:
+    """If the service dies before, the failure itself is kept, and the next one pauses the task."""
+    task = bench.submit(points=40, retry={"same_failure": 2})
+    held = [bench.lease(task, f"w{number}") for number in range(3)]
+    bench.fail(held[0], leaving=True)
+    dies_at("task.paused")
+
+    with pytest.raises(CrashError):
+        bench.fail(held[1], leaving=True)
+
+    assert (summary(bench, task).state, state(bench, task, 1)[1]) == (TaskState.RUNNING, 1)
+    dies_at("nothing")
+    bench.fail(held[2], leaving=True)
+    assert summary(bench, task).reason.startswith("your script fails everywhere: the same failure on 3 different")

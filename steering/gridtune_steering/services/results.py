@@ -87,7 +87,10 @@ def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> 
         life.note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
         reason, blame = message.message or message.cause.value, retries.blame_for(message.cause)
         life.count_attempt(connection, row, task, now, reason, caller.user, blame=blame, permanent=message.permanent)
-        workers.note_failed(steering, connection, row, _in_words(message), now)
+        if message.permanent:  # it would fail anywhere
+            workers.note_permanent(connection, row, now)
+        else:
+            workers.note_failed(steering, connection, row, _in_words(message), now)
         return Outcome(True)
 
     outcome = _end(steering, caller, evaluation, message, "fail", effect)

@@ -95,6 +95,13 @@ def note_failed(steering: Steering, connection: Connection, evaluation: Record, 
         _set_aside(connection, evaluation, row, words, now)
 
 
+def note_permanent(connection: Connection, evaluation: Record, now: datetime) -> None:
+    """A failure that would have come anywhere is counted, and says nothing against its host."""
+    place = Place.of(evaluation)
+    row = workers.take(connection, place.site, place.host, now=now)
+    workers.update(connection, place.site, place.host, failed=row.failed + 1, last_seen_at=now)
+
+
 def note_lost(connection: Connection, places: Iterable[Place]) -> None:
     """Losses are counted, and nothing more: hosts that are gone do not eat points."""
     for place, n in sorted(Counter(places).items(), key=lambda entry: (entry[0].site, entry[0].host)):
