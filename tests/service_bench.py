@@ -92,12 +92,12 @@ class Bench:
         """Ask once, without waiting."""
         return leases.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
 
-    def lease(self, task: str, worker: str = "w") -> Lease:
+    def lease(self, task: str, worker: str = "w", **more: Any) -> Lease:
         """Ask until the host has made a point."""
-        lease = self.ask(task, worker)
+        lease = self.ask(task, worker, **more)
         if lease is None:
             self.work()
-            lease = self.ask(task, worker)
+            lease = self.ask(task, worker, **more)
         assert lease is not None
         return lease
 
@@ -117,9 +117,11 @@ class Bench:
         known = [KnownResult(parameters, {"loss": loss_of(parameters)}) for parameters in found]
         return imports.take(self.steering, OPERATOR, task, ImportResults(new_request_id(), known, source))
 
-    def fail(self, lease: Lease, **more: Any) -> Outcome:
-        """Fail with an exit code."""
-        message = Fail(new_request_id(), lease.epoch, FailureCause.EXIT_CODE, "exit code 1", 1, **more)
+    def fail(
+        self, lease: Lease, cause: FailureCause = FailureCause.EXIT_CODE, text: str = "exit code 1", **more: Any
+    ) -> Outcome:
+        """Fail, with an exit code if nothing else is said."""
+        message = Fail(new_request_id(), lease.epoch, cause, text, 1, **more)
         return results.fail(self.steering, OPERATOR, lease.evaluation, message)
 
     def release(self, lease: Lease, **more: Any) -> Outcome:

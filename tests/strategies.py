@@ -215,7 +215,14 @@ def task_documents(draw: st.DrawFn) -> dict[str, Any]:
             scheduler=st.sampled_from(["none", {"name": "none"}]),
             payload=payload_documents(),
             resources=_objects({}, cpus=st.integers(1, 8), gpus=st.integers(0, 8), memory=st.just("1.5GiB")),
-            retry=_objects({}, attempts=st.integers(1, 100)),
+            retry=_objects(
+                {},
+                attempts=st.integers(1, 100),
+                lost=st.integers(1, 100),
+                infrastructure=st.integers(1, 100),
+                stalled=st.integers(1, 1000),
+                same_failure=st.integers(0, 1000),
+            ),
             warm_start=st.sampled_from(["digits-mlp", "t2t2t2t2", ["t2t2t2t2", "older.task"]]),
         )
     )

@@ -329,6 +329,19 @@ class Client:
         """Make a token useless from now on."""
         self._request("DELETE", f"/tokens/{quote(token, safe='')}", query={"request_id": new_request_id()})
 
+    # --- workers
+
+    def workers(
+        self, *, everything: bool = False, after: Optional[str] = None, limit: Optional[int] = None
+    ) -> protocol.WorkerHosts:
+        """One page of the hosts that workers run on: those seen lately, or all that are remembered."""
+        query = {"all": "true" if everything else None, "after": after, "limit": limit}
+        return self._call("GET", "/workers", protocol.WorkerHosts, query=query)
+
+    def forgive_host(self, message: protocol.ForgiveHost) -> protocol.WorkerHosts:
+        """Forget the failures of a host, so that it gets points again."""
+        return self._call("POST", "/workers/forgive", protocol.WorkerHosts, body=message)
+
     # --- plumbing
 
     def _call(

@@ -122,6 +122,7 @@ def _search(
         "objective": {"metric": metric, "goal": goal},
         "algorithm": _algorithm(algorithm, seed),
         "stop": {"points": points, **(stop or {})},
+        "retry": {"same_failure": 0},  # nobody is there to resume a paused search
     }
     with _connection(data, server, token) as connection:
 

@@ -133,6 +133,24 @@ def test_a_token_is_revoked_by_its_id(tokens: FakeSteering, capsys: pytest.Captu
     assert capsys.readouterr().out == "token k1 is revoked\n"
 
 
+def test_a_host_is_forgiven_by_its_name(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its site, if it is given; the answer says which hosts get points again."""
+    host = protocol.WorkerHost("cern", "node-1", fake_steering.CREATED)
+    steering.on("POST", "/workers/forgive", protocol.WorkerHosts([host]))
+
+    assert main(["workers", "--forgive", "node-1", "--site", "cern"]) == 0
+
+    body = steering.asked[0].body
+    assert (body["host"], body["site"], len(body["request_id"])) == ("node-1", "cern", 32)
+    assert capsys.readouterr().out == "node-1 at cern gets points again\n"
+
+
+def test_a_site_is_for_forgiving(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A listing has all sites."""
+    assert main(["workers", "--site", "cern"]) == 2
+    assert capsys.readouterr().err == "error: --site belongs to --forgive HOST\n"
+
+
 def test_submit_prints_how_to_start_workers(
     steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +208,23 @@ def test_submit_can_wait_for_the_end(
 
     assert main(["submit", "task.json", "--wait"]) == 1
     assert "digits cancelled: 0/20 done" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_submit_does_not_wait_for_a_task_that_was_halted(
+    steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON document stays clean; why the task does not go on is on stderr."""
+    why = {"reason": "it fails everywhere", "stopped_by": "same_failure"}
+    halted = make_task(state=protocol.TaskState.PAUSED, counts=protocol.PointCounts(ready=5), best_point=None, **why)
+    steering.on("POST", "/tasks", make_task())
+    steering.on("GET", "/tasks/t2t2t2t2", halted)
+    (tmp_path / "task.json").write_text(TASK_FILE)
+
+    assert main(["submit", "task.json", "--wait", "--json"]) == 1
+
+    out, err = capsys.readouterr()
+    assert json.loads(out)["summary"]["stopped_by"] == "same_failure"
+    assert "the service paused task t2t2t2t2: it fails everywhere" in err.splitlines()
 
 
 def test_validate_sums_the_task_up(steering: FakeSteering, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

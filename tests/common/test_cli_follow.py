@@ -146,6 +146,40 @@ def test_watch_ends_with_the_task(steering: FakeSteering, capsys: pytest.Capture
     assert lines[1].endswith("service away, retrying ...")
 
 
+def test_watch_ends_when_the_service_paused_the_task(
+    steering: FakeSteering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why, what was printed last and how to go on, and the exit code is 1 whatever was done before."""
+    halted = make_task(state=protocol.TaskState.PAUSED, reason="it fails everywhere", stopped_by="same_failure")
+    details = [{"output_tail": "old"}, {"output_tail": "No module named 'torch'\n"}]
+    events = [protocol.Event(n, "", "gridtune/retries", "task.paused", details=item) for n, item in enumerate(details)]
+    pages = {"": protocol.EventPage(events[:1], "1"), "1": protocol.EventPage(events[1:], "2")}
+    steering.on("GET", "/tasks/t2t2t2t2", halted)
+    steering.on(
+        "GET", "/tasks/t2t2t2t2/events", lambda asked: pages.get(asked.query.get("after", ""), protocol.EventPage([]))
+    )
+
+    assert main(["watch", "t2t2t2t2"]) == 1
+
+    assert capsys.readouterr().err.splitlines() == [
+        "the service paused task t2t2t2t2: it fails everywhere",
+        "the end of its output:",
+        "  No module named 'torch'",
+        "once the cause is gone, go on with: gridtune resume t2t2t2t2",
+        "if the task itself has to change: gridtune cancel t2t2t2t2, and submit it anew",
+    ]
+
+
+def test_watch_waits_while_a_person_has_paused_the_task(steering: FakeSteering) -> None:
+    """Whoever paused it can resume it, and the watching goes on."""
+    paused = make_task(state=protocol.TaskState.PAUSED, reason="paused by ada")
+    answers = iter([paused, paused])
+    ended = make_task(state=protocol.TaskState.FINISHED)
+    steering.on("GET", "/tasks/t2t2t2t2", lambda asked: next(answers, ended))
+
+    assert main(["watch", "t2t2t2t2"]) == 0
+
+
 def test_a_tick_can_end_the_following(client: Client) -> None:
     """What a caller looks after while it follows may fail, and the client's patience is restored."""
     client.retry_for = 7.0

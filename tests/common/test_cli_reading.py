@@ -394,3 +394,55 @@ def test_show_tells_what_waits_and_what_is_known(steering: FakeSteering, capsys:
     lines = capsys.readouterr().out.splitlines()
     assert "wished     2 of your own points wait" in lines
     assert "known      40 results from elsewhere" in lines
+
+
+def make_host(**changes: Any) -> protocol.WorkerHost:
+    """A host that was set aside."""
+    host = protocol.WorkerHost(
+        site="cern",
+        host="node-1",
+        last_seen_at=fake_steering.CREATED,
+        workers=2,
+        tasks=["t2t2t2t2"],
+        done=5,
+        failed=4,
+        lost=1,
+        failures_in_a_row=4,
+        set_aside_until=fake_steering.CREATED,
+        reason="4 failures in a row here",
+    )
+    return replace(host, **changes)
+
+
+def test_workers_are_listed_by_host(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pages; a host that is set aside says until when and why."""
+    first = protocol.WorkerHosts([make_host()], next="n")
+    second = protocol.WorkerHosts([make_host(site="", host="node-2", tasks=[], set_aside_until=None)])
+    steering.on("GET", "/workers", lambda asked: second if asked.query.get("after") else first)
+
+    assert main(["workers", "--all"]) == 0
+
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == "site host workers done failed lost in a row seen tasks set aside".split()
+    assert rows[0].split()[:7] == ["cern", "node-1", "2", "5", "4", "1", "4"]
+    assert rows[0].endswith(f"ago  t2t2t2t2  until {text_local()}: 4 failures in a row here")
+    assert (rows[1].split()[:2], rows[1].split()[-2:]) == (["-", "node-2"], ["-", "-"])
+    assert [asked.query["all"] for asked in steering.asked] == ["true", "true"]
+
+
+def test_workers_can_be_had_as_json(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json is the wire message; without --all only those seen lately are asked for."""
+    steering.on("GET", "/workers", protocol.WorkerHosts([make_host()]))
+
+    assert main(["workers", "--json"]) == 0
+
+    assert wire.decode(protocol.WorkerHosts, as_json(capsys)).items == [make_host()]
+    assert "all" not in steering.asked[0].query
+
+
+def test_no_workers_are_said_to_be_none(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table would say nothing."""
+    steering.on("GET", "/workers", protocol.WorkerHosts([]))
+
+    assert main(["workers"]) == 0
+    assert capsys.readouterr().out == "no workers\n"

@@ -177,7 +177,7 @@ def test_the_canonical_document_writes_every_default() -> None:
         },
         "resources": {"cpus": 1, "gpus": 0},
         "stop": {"points": 60},
-        "retry": {"attempts": 3},
+        "retry": {"attempts": 3, "lost": 3, "infrastructure": 5, "stalled": 10, "same_failure": 5},
     }
 
 
@@ -380,6 +380,12 @@ PARENTHESES = "put one pair of parentheses around the number, and write (?:…) 
         ),
         pytest.param(
             with_section("retry", attempts=101), "retry.attempts: 101 is too large; the most is 100", id="attempts"
+        ),
+        pytest.param(with_section("retry", lost=0), "retry.lost: 0 is too small; the least is 1", id="lost"),
+        pytest.param(
+            with_section("retry", same_failure=-1),
+            "retry.same_failure: -1 is too small; the least is 0",
+            id="same failure",
         ),
         pytest.param(with_section("resources", cpus=0), "resources.cpus: 0 is too small; the least is 1", id="cpus"),
         pytest.param(

@@ -61,6 +61,7 @@ def test_document_is_a_task_without_payload(service: FakeTasks) -> None:
             "objective": {"metric": "loss", "goal": "minimize"},
             "algorithm": {"name": "auto", "seed": 7},
             "stop": {"points": 3, "target": 0.1},
+            "retry": {"same_failure": 0},
         }
     ]
 

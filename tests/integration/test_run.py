@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -178,3 +179,18 @@ def test_inputs_reach_every_point(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "here" / "points.csv").read_text().splitlines()))
     assert [float(row["metric.loss"]) for row in rows] == [0.25] * 4
     assert (tmp_path / "fetched").read_text() == "\n"
+
+
+def test_a_training_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
+    """After a few points, with what it printed and how to go on, not after all of them."""
+    write_task(tmp_path, BAD, points=50)
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
+
+    assert done.returncode == 1, done.stderr
+    assert "your script fails everywhere: the same failure on 5 different points" in done.stderr
+    assert "exit code 3: there is no data" in done.stderr
+    assert "go on with: gridtune run --resume task.json --workers 2" in done.stderr
+    with sqlite3.connect(tmp_path / "gridtune-data" / "gridtune.db") as database:
+        assert database.execute("SELECT state, stopped_by FROM tasks").fetchall() == [("paused", "same_failure")]
+        assert database.execute("SELECT count(*) FROM points").fetchone()[0] < 15

@@ -208,6 +208,9 @@ def test_the_operators_token_is_readable_by_its_owner_alone(api: Api, bench: Ben
         ("GET", "/tasks?after=%FF", None, 422, "no cursor"),
         ("GET", "/tasks?after=MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMCB4", None, 422, "no cursor"),
         ("POST", "/tasks/t/ask", {"request_id": "r", "worker": ""}, 422, "worker"),
+        ("GET", "/workers?after=%FF", None, 422, "no cursor"),
+        ("GET", "/workers?after=WzEsMl0", None, 422, "no cursor"),
+        ("GET", "/workers?after=MQ", None, 422, "no cursor"),
         ("POST", "/tasks", b"{", 422, "JSON"),
         ("POST", "/tasks", b"", 422, ""),
         ("POST", "/tasks", {"request_id": "r"}, 422, "document"),
@@ -472,6 +475,36 @@ def test_an_export_can_be_imported_as_it_is(api: Api, bench: Bench, tmp_path: Pa
     assert [len(found[0].results), found[0].n_unfinished, found[0].ignored] == [12, 1, ()]
     message = {"request_id": "r", "results": [wire.encode(result) for result in found[0].results]}
     assert api.call("POST", f"/tasks/{other}/results", message).get_json() == {"taken": 12, "skipped": {}}
+
+
+def test_a_host_that_is_set_aside_is_told_to_come_later(api: Api, bench: Bench) -> None:
+    """Its ask is answered like any other without a point, but for how long; operators see it and forgive it."""
+    task = api.submit()
+    bench.lease(task, "good")
+    for number in range(4):
+        bench.fail(bench.lease(task, "w", host="bad node", site="cern"), text=f"{'abcd'[number]} is broken")
+    ask = {"request_id": new_request_id(), "worker": "w", "host": "bad node", "site": "cern", "wait": 5.0}
+    forgive = {"request_id": new_request_id(), "host": "bad node"}
+
+    answer = api.call("POST", f"/tasks/{task}/ask", ask)
+    first, second = api.call("GET", "/workers?limit=1"), api.call("GET", "/workers?all=true").get_json()["items"][1]
+    forgiven = api.call("POST", "/workers/forgive", forgive)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (204, "300")
+    assert [item["host"] for item in first.get_json()["items"]] == ["good"]
+    assert (second["host"], second["failed"], second["set_aside_until"]) == ("bad node", 4, "2030-01-01T00:05:00.000Z")
+    assert [item["set_aside_until"] for item in forgiven.get_json()["items"]] == [None]
+    assert api.call("POST", f"/tasks/{task}/ask", {**ask, "wait": 0.0}).headers.get("Retry-After") != "300"
+
+
+def test_hosts_are_for_operators(api: Api) -> None:
+    """Users and their tasks' tokens are refused, and unknown hosts are not found."""
+    ann = api.token("user", user="ann")
+    forgive = {"request_id": new_request_id(), "host": "a"}
+
+    assert api.call("GET", "/workers", secret=ann).status_code == 403
+    assert api.call("POST", "/workers/forgive", forgive, secret=ann).status_code == 403
+    assert api.call("POST", "/workers/forgive", forgive).status_code == 404
 
 
 def test_a_repeated_deletion_deletes_once(api: Api) -> None:

@@ -132,7 +132,7 @@ def test_a_silent_worker_goes_on_if_nobody_took_its_point(bench: Bench) -> None:
 
 def test_a_result_is_welcome_until_the_optimizer_was_told_of_a_failure(bench: Bench) -> None:
     """The last attempt was lost, but its result comes in time."""
-    task = bench.submit(retry={"attempts": 1})
+    task = bench.submit(retry={"lost": 1})
     lease = bench.lease(task)
     bench.work()
     for _ in range(21):

@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: Final = {
     ExitCode.OK: "all went well",
-    ExitCode.UNSUCCESSFUL: "the task ended without any done point, or was cancelled; or workers died",
+    ExitCode.UNSUCCESSFUL: "the task ended without a done point, was cancelled or had to be paused; or workers died",
     ExitCode.USAGE: "wrong usage, an invalid document or configuration, or a missing extra",
     ExitCode.UNREACHABLE: "the service cannot be reached, or did not start",
     ExitCode.REFUSED: "the service refused",

@@ -1,4 +1,4 @@
-"""Follow a task: look at it about every second, show what is seen, until it has ended."""
+"""Follow a task: look at it about every second, show what is seen, until it has ended or the service paused it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from gridtune_common import protocol
-from gridtune_common.cli import exits, output, screen, text
+from gridtune_common.cli import exits, halt, output, screen, text
 from gridtune_common.cli.live import FailedPoint, RunningPoint, View
 from gridtune_common.client import Client
 from gridtune_common.errors import Refused, Unreachable
@@ -33,8 +33,8 @@ def follow(
 ) -> protocol.TaskSummary:
     """Show a task until it has ended, and return it as it is then.
 
-    A service that is away is waited for. *tick* is called before each look, and may raise to end the
-    following.
+    A task that the service paused by itself is followed no further: somebody has to look at it. A service that
+    is away is waited for. *tick* is called before each look, and may raise to end the following.
     """
     follower = Follower(client, task)
     retry_for, client.retry_for = client.retry_for, 0.0
@@ -44,7 +44,7 @@ def follow(
                 tick()
                 view = follower.look()
                 shown.show(view)
-                if follower.summary is not None and follower.summary.state in _ENDED and not view.notice:
+                if follower.summary is not None and _is_over(follower.summary) and not view.notice:
                     return follower.summary
                 time.sleep(_POLL_SECONDS)
     finally:
@@ -54,10 +54,18 @@ def follow(
 def watched(client: Client, task: str, display: screen.Display | None = None) -> int:
     """Show a task until it has ended, or until Ctrl-C, which leaves the task alone; returns the exit code."""
     try:
-        return exit_code(follow(client, task, display))
+        summary = follow(client, task, display)
+        if halt.is_halted(summary):
+            for line in [*halt.reason(client, summary), *halt.ways_on(summary)]:
+                output.note(line)
+        return exit_code(summary)
     except KeyboardInterrupt:
         output.note(f"the task goes on; look again with: gridtune watch {task}")
         return exits.ExitCode.INTERRUPTED
+
+
+def _is_over(summary: protocol.TaskSummary) -> bool:
+    return summary.state in _ENDED or halt.is_halted(summary)
 
 
 def silent() -> screen.Display:

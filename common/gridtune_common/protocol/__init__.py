@@ -93,6 +93,11 @@ from gridtune_common.protocol.tasks import (
     TaskPage,
     TaskSummary,
 )
+from gridtune_common.protocol.workers import (
+    ForgiveHost,
+    WorkerHost,
+    WorkerHosts,
+)
 
 #: Sent by both sides in the header below; grows only if a client must know of a change.
 PROTOCOL_VERSION = 1
@@ -122,6 +127,7 @@ __all__ = [
     "Fail",
     "FailureCause",
     "FileEntry",
+    "ForgiveHost",
     "Health",
     "Heartbeat",
     "Identity",
@@ -171,4 +177,6 @@ __all__ = [
     "Upload",
     "Value",
     "Verdict",
+    "WorkerHost",
+    "WorkerHosts",
 ]

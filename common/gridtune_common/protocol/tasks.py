@@ -79,6 +79,8 @@ class TaskSummary:
         best: The best value of the first objective so far.
         objectives: All objectives, in the task file's order.
         n_front: With several objectives, how many points are on the Pareto front; None with one.
+        stopped_by: The rule by which the task ended, or by which the service paused it; empty if a person did, and
+            while it runs.
     """
 
     id: str
@@ -97,6 +99,7 @@ class TaskSummary:
     ended_at: Optional[str] = None
     objectives: list[Objective] = field(default_factory=list)
     n_front: Optional[int] = None
+    stopped_by: str = ""
 
 
 @dataclass(frozen=True)

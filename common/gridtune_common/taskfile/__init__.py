@@ -10,12 +10,12 @@ from gridtune_common.taskfile.model import (
     Payload,
     Resources,
     ResultRule,
-    Retry,
     Scheduler,
     StopRules,
     Task,
 )
 from gridtune_common.taskfile.parsing import parse_data, parse_payload, parse_task
+from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.schema import task_schema
 
 __all__ = [

@@ -32,6 +32,7 @@ from gridtune_common.space.reading import (
 from gridtune_common.taskfile.command import placeholders
 from gridtune_common.taskfile.constraints import check_constraints
 from gridtune_common.taskfile.data import DataSource, check_data
+from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.values import (
     INPUT_FILE,
     check_duration,
@@ -51,7 +52,6 @@ MAX_POINTS: Final = 10**9
 #: Checkpoints of one point.
 MAX_KEPT: Final = 100
 COMPRESSIONS: Final = ("none", "zstd")
-MAX_ATTEMPTS: Final = 100
 
 TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 ALGORITHM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
@@ -313,20 +313,6 @@ class StopRules(Checked):
         for name in ("target", "wall_time_seconds"):
             if getattr(self, name) is not None:
                 self._set(name, float(getattr(self, name)))
-
-
-@dataclass(frozen=True)
-class Retry(Checked):
-    """How often a point is tried before it counts as failed."""
-
-    attempts: int = 3
-
-    def to_json(self) -> dict[str, Any]:
-        """The rule as a task file writes it."""
-        return {"attempts": self.attempts}
-
-    def _flaws(self) -> Iterator[Flaw]:
-        yield from check_whole("attempts", self.attempts, 1, MAX_ATTEMPTS)
 
 
 @dataclass(frozen=True)

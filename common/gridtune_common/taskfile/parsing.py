@@ -26,7 +26,6 @@ from gridtune_common.taskfile.model import (
     Payload,
     Resources,
     ResultRule,
-    Retry,
     Scheduler,
     StopRules,
     Task,
@@ -37,6 +36,7 @@ from gridtune_common.taskfile.model import (
     check_task_name,
     check_warm_start,
 )
+from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.values import clean_path
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "payload.checkpoint": ("paths", "interval", "keep", "compression"),
     "resources": ("cpus", "gpus", "memory"),
     "stop": ("points", "target", "wall_time", "patience"),
-    "retry": ("attempts",),
+    "retry": ("attempts", "lost", "infrastructure", "stalled", "same_failure"),
 }
 
 #: The keys that a section cannot do without, each with an example.

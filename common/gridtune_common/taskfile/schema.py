@@ -14,7 +14,7 @@ from gridtune_common.dialects.idds import TYPES
 from gridtune_common.dialects.optuna import DISTRIBUTIONS
 from gridtune_common.dialects.raytune import CALL
 from gridtune_common.space.base import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
-from gridtune_common.taskfile import model
+from gridtune_common.taskfile import model, retry
 from gridtune_common.taskfile.data import SCHEMES, SHA256
 
 _DURATION: Final = r"^\s*\d+(\.\d+)?\s*(s|m|min|h|d)(\s*\d+(\.\d+)?\s*(s|m|min|h|d))*\s*$"
@@ -59,10 +59,7 @@ def task_schema() -> dict[str, Any]:
             "payload": _payload(),
             "resources": _resources(),
             "stop": _stop(),
-            "retry": _object(
-                "How often a point is tried before it counts as failed.",
-                {"attempts": _whole("Attempts per point.", 1, model.MAX_ATTEMPTS, default=3)},
-            ),
+            "retry": _retry(),
         },
         required=["space", "objective", "stop"],
     )
@@ -306,6 +303,22 @@ def _stop() -> dict[str, Any]:
         },
     )
     return rules | {"minProperties": 1}
+
+
+def _retry() -> dict[str, Any]:
+    tries, repetitions, default = retry.MAX_ATTEMPTS, retry.MAX_REPETITIONS, retry.Retry()
+    stalled = "Stretches in a row that may end for want of time without having brought a point's training forward."
+    same = "So many points that fail in the same way, before any is done, pause the task; 0 for never."
+    return _object(
+        "How often a point is tried before it counts as failed, by what went wrong.",
+        {
+            "attempts": _whole("Tries that the training itself may fail.", 1, tries, default=default.attempts),
+            "lost": _whole("Workers that may be lost with a point.", 1, tries, default=default.lost),
+            "infrastructure": _whole("Tries that a node may fail.", 1, tries, default=default.infrastructure),
+            "stalled": _whole(stalled, 1, repetitions, default=default.stalled),
+            "same_failure": _whole(same, 0, repetitions, default=default.same_failure),
+        },
+    )
 
 
 # --- building blocks ----------------------------------------------------------------------------------------

@@ -55,3 +55,12 @@ class DeleteQuery:
     """A deletion; a deleted thing stays deleted, so its id is for the client's own records."""
 
     request_id: RequestId
+
+
+@dataclass(frozen=True)
+class WorkerQuery:
+    """A page of hosts."""
+
+    all: Annotated[bool, Field(description="Also those that were not seen lately.")] = False
+    after: Annotated[str | None, Field(max_length=4000, description="`next` of the page before.")] = None
+    limit: Limit = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from gridtune_common.protocol import (
     Download,
     EventPage,
     Fail,
+    ForgiveHost,
     Health,
     Heartbeat,
     Identity,
@@ -50,10 +52,11 @@ from gridtune_common.protocol import (
     TokenList,
     Upload,
     Verdict,
+    WorkerHosts,
 )
 from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
-from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery
+from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery, WorkerQuery
 from gridtune_steering.api.routing import Access, route
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import (
@@ -67,7 +70,9 @@ from gridtune_steering.services import (
     tasks,
     tokens,
     wishes,
+    workers,
 )
+from gridtune_steering.services.errors import HostSetAside
 
 _log = logging.getLogger("gridtune.api")
 #: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
@@ -202,6 +207,13 @@ def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
 )
 def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
     """Ask for a point; waits for one if need be, and answers 204 if none came."""
+    try:
+        return _lease_or_wait(context, task, body)
+    except HostSetAside as aside:
+        return _nothing_yet(math.ceil(aside.seconds))
+
+
+def _lease_or_wait(context: Context, task: str, body: Ask) -> Lease | Response:
     mark = context.room.mark()
     lease = leases.ask(context.steering, context.caller, task, body)
     if lease is not None or body.wait <= 0:
@@ -342,6 +354,21 @@ def fetch_object(context: Context, task: str, object_: str) -> Download:
 def get_storage(context: Context) -> Storage:
     """See what is stored, by task."""
     return storage.use(context.steering, context.caller)
+
+
+# --- workers
+
+
+@route("GET", "/workers", access=Access.USER, query=WorkerQuery, returns=WorkerHosts)
+def list_workers(context: Context, *, query: WorkerQuery) -> WorkerHosts:
+    """List the hosts that workers run on, by site and name (operators)."""
+    return workers.listing(context.steering, context.caller, everything=query.all, after=query.after, limit=query.limit)
+
+
+@route("POST", "/workers/forgive", access=Access.USER, body=ForgiveHost, returns=WorkerHosts)
+def forgive_host(context: Context, *, body: ForgiveHost) -> WorkerHosts:
+    """Forget the failures of a host, so that it gets points again (operators)."""
+    return workers.forgive(context.steering, context.caller, body)
 
 
 # --- identity

@@ -15,6 +15,8 @@ from gridtune_steering.bookkeeping.schema import Record, evaluations, points, wa
 
 #: States in which a point's result is known for good, and its optimizer has to learn it.
 OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value)
+#: States of points that were trained as far as they should be.
+_SUCCEEDED = (PointState.DONE.value, PointState.STOPPED.value)
 #: States in which a point still needs a worker.
 OPEN = (PointState.READY.value, PointState.RUNNING.value, PointState.PAUSED.value)
 #: How many points are named in one query; databases limit the number of its parameters.
@@ -41,9 +43,33 @@ def find_for_update(connection: Connection, task: str, number: int) -> Record | 
 
 
 def claim_ready(connection: Connection, task: str) -> Record | None:
-    """The ready point with the lowest number, locked; so returned points go ahead of new ones."""
-    query = sa.select(points).where(points.c.task_id == task, points.c.state == PointState.READY.value)
+    """The untroubled ready point with the lowest number, locked; so released points go ahead of new ones."""
+    query = _ready(task).where(points.c.attempts == 0)
     return connection.execute(query.order_by(points.c.number).limit(1).with_for_update(skip_locked=True)).one_or_none()
+
+
+def claim(connection: Connection, task: str, number: int) -> Record | None:
+    """A ready point by its number, locked; None if another worker is about to take it."""
+    query = _ready(task).where(points.c.number == number)
+    return connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
+
+
+def troubled(connection: Connection, task: str, *, limit: int) -> Sequence[Record]:
+    """Number and troubles of the first ready points that came back from a failure or a loss."""
+    query = sa.select(points.c.number, points.c.troubles).where(
+        points.c.task_id == task, points.c.state == PointState.READY.value, points.c.attempts > 0
+    )
+    return connection.execute(query.order_by(points.c.number).limit(limit)).all()
+
+
+def any_done(connection: Connection, task: str) -> bool:
+    """Whether a point has a result."""
+    query = sa.select(points.c.number).where(points.c.task_id == task, points.c.state.in_(_SUCCEEDED))
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _ready(task: str) -> sa.Select[tuple[Any, ...]]:
+    return sa.select(points).where(points.c.task_id == task, points.c.state == PointState.READY.value)
 
 
 def update(connection: Connection, task: str, number: int, **values: Any) -> None:

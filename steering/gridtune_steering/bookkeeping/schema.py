@@ -97,7 +97,14 @@ points = sa.Table(
     sa.Column("parameters", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("value", sa.Float),
+    # tries that failed or were lost; the next two columns say how many of them were not the training's own fault
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("lost", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("infrastructure", sa.Integer, nullable=False, default=0, server_default="0"),
+    # stretches in a row that were given back and had not brought the training forward
+    sa.Column("stalled", sa.Integer, nullable=False, default=0, server_default="0"),
+    # where and when the last of the tries failed, so that the next one goes elsewhere
+    sa.Column("troubles", sa.JSON, nullable=False, default=list, server_default="[]"),
     sa.Column("epoch", sa.BigInteger, nullable=False, default=0),
     # the newest evaluation, or the one whose result counts
     sa.Column("evaluation_id", _ID),
@@ -163,6 +170,7 @@ evaluations = sa.Table(
     sa.Column("message", sa.Text, nullable=False, default=""),
     sa.Column("exit_code", sa.BigInteger),
     sa.Column("output_tail", sa.Text, nullable=False, default=""),
+    sa.Column("likeness", sa.String(64), nullable=False, default="", server_default=""),  # the same for like failures
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("resumed_from", _ID),  # the checkpoint that it was given to go on from
     sa.Column("watched_until", UtcDateTime),  # somebody wants to see what it prints, while it prints it
@@ -229,6 +237,39 @@ waiting = sa.Table(
     sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("worker", _NAME, primary_key=True),
     sa.Column("until", UtcDateTime, nullable=False),
+)
+
+# who asked for points of a task, and when last
+askers = sa.Table(
+    "askers",
+    metadata,
+    sa.Column("task_id", _ID, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("worker", _NAME, primary_key=True),
+    sa.Column("site", _NAME, nullable=False),
+    sa.Column("host", _NAME, nullable=False),
+    sa.Column("asked_at", UtcDateTime, nullable=False),
+    sa.Index("ix_askers_asked_at", "asked_at"),
+)
+
+# the machines that workers run on, and how evaluations end there
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("site", _NAME, primary_key=True),
+    sa.Column("host", _NAME, primary_key=True),
+    sa.Column("last_seen_at", UtcDateTime, nullable=False),
+    sa.Column("done", sa.BigInteger, nullable=False, default=0),
+    sa.Column("failed", sa.BigInteger, nullable=False, default=0),
+    sa.Column("lost", sa.BigInteger, nullable=False, default=0),
+    sa.Column("failures_in_a_row", sa.BigInteger, nullable=False, default=0),
+    sa.Column("streak", sa.JSON, nullable=False),  # the newest of these failures: when, and of which point
+    # how often it was set aside since it last succeeded, until when now, why, and for a failure of which task
+    sa.Column("times_set_aside", sa.Integer, nullable=False, default=0),
+    sa.Column("set_aside_until", UtcDateTime),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("blamed_task", _ID),
+    sa.Index("ix_workers_last_seen_at", "last_seen_at"),
+    sa.Index("ix_workers_blamed_task", "blamed_task"),
 )
 
 # work that one host at a time does for all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from datetime import UTC, datetime
 
 from gridtune_common.errors import Flaw
@@ -44,6 +45,26 @@ def time_and_id(cursor: str) -> tuple[datetime, str]:
         return moment.astimezone(UTC), name
     except (ValueError, OverflowError) as error:
         raise _unusable(cursor) from error
+
+
+def encode_pair(first: str, second: str) -> str:
+    """Make a cursor of two texts."""
+    return encode(json.dumps([first, second]))
+
+
+def pair(cursor: str) -> tuple[str, str]:
+    """The two texts in a cursor.
+
+    Raises:
+        Unusable: It is none of ours.
+    """
+    try:
+        place = json.loads(_decode(cursor))
+    except json.JSONDecodeError as error:
+        raise _unusable(cursor) from error
+    if not isinstance(place, list) or len(place) != 2 or not all(isinstance(part, str) for part in place):
+        raise _unusable(cursor)
+    return place[0], place[1]
 
 
 def _decode(cursor: str) -> str:

@@ -8,6 +8,7 @@ SteeringError
 ├── TaskHasEnded        the task hands out no more points
 ├── TooLittleTime       the worker's walltime ends before it could get anywhere
 ├── QuotaExceeded       the task or its owner has too much in storage
+├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 └── RequestIdReused     a request id came back with another request
 """
@@ -52,6 +53,14 @@ class TooLittleTime(SteeringError):  # noqa: N818
 
 class QuotaExceeded(SteeringError):  # noqa: N818
     """More does not fit into a storage quota."""
+
+
+class HostSetAside(SteeringError):  # noqa: N818
+    """A host that fails one point after the other gets none for a while."""
+
+    def __init__(self, host: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"{host} is set aside; ask again in {seconds:.0f} s")
 
 
 class Unusable(SteeringError):  # noqa: N818

@@ -6,7 +6,8 @@ The rules, for whoever changes them:
 * who takes a point's lock may change its evaluations, in this order;
 * a lost evaluation that shows up before anybody else took its point goes on as if nothing had been;
 * after that its reports are not stored, but its final result still counts if nobody was faster (first result wins);
-* failures and lost workers count as attempts, releases do not;
+* failures and lost workers count as attempts, each kind up to its own limit (`retries`); releases count only if one
+  after the other brings a point no further;
 * a freed worker that will ask again is worth one new point (`bookkeeping.points.wait`).
 """
 
@@ -20,10 +21,12 @@ from sqlalchemy.engine import Connection
 from gridtune_common.protocol import (
     PointState,
 )
-from gridtune_steering.bookkeeping import evaluations, events, points, tasks
+from gridtune_common.taskfile import Retry
+from gridtune_steering.bookkeeping import circumstances, evaluations, events, points, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotFound
+from gridtune_steering.services.retries import Blame, Place, Tally, Trouble, Verdict, after_stretch, after_trouble
 from gridtune_steering.services.steering import Steering
 
 #: Characters kept of a message.
@@ -56,6 +59,11 @@ def point_of(connection: Connection, row: Record) -> Record:
     return point
 
 
+def rules_of(task: Record | None) -> Retry:
+    """How often a task's points are tried."""
+    return Retry(**task.document.get("retry", {})) if task is not None else Retry()
+
+
 def count_attempt(
     connection: Connection,
     row: Record,
@@ -64,23 +72,50 @@ def count_attempt(
     reason: str,
     actor: str,
     *,
+    blame: Blame,
     permanent: bool = False,
 ) -> None:
     """The point has one attempt less: it waits for the next worker, or has failed for good."""
-    point = point_of(connection, row)
-    attempts = point.attempts + 1
-    allowed = task.document["retry"]["attempts"] if task is not None else 1
-    has_failed = permanent or attempts >= allowed
+    tally = Tally.of(point_of(connection, row))
+    trouble = Trouble(Place.of(row), blame, now)
+    verdict = after_trouble(tally, trouble, rules_of(task), reason[:MESSAGE_LIMIT], permanent=permanent)
+    _settle(connection, row, verdict, now, actor)
+
+
+def count_stretch(connection: Connection, row: Record, task: Record | None, now: datetime, actor: str) -> None:
+    """The point was given back for want of time: it waits for the next worker, unless it stands still for too long."""
+    tally = Tally.of(point_of(connection, row))
+    _settle(
+        connection,
+        row,
+        after_stretch(tally, rules_of(task), has_advanced=_has_advanced(connection, row)),
+        now,
+        actor,
+    )
+
+
+def _has_advanced(connection: Connection, row: Record) -> bool:
+    """Whether an evaluation brought its point further than any before it."""
+    if circumstances.left_new_checkpoint(connection, row):
+        return True
+    reached = circumstances.last_step(connection, row.id)
+    before = circumstances.last_step_before(connection, row.task_id, row.point, row.epoch)
+    return reached is not None and (before is None or reached > before)
+
+
+def _settle(connection: Connection, row: Record, verdict: Verdict, now: datetime, actor: str) -> None:
+    """Do with a point what was decided after a try."""
+    said = {"message": verdict.message} if verdict.message else {}
     points.update(
         connection,
         row.task_id,
         row.point,
-        state=PointState.FAILED.value if has_failed else PointState.READY.value,
-        attempts=attempts,
-        message=reason[:MESSAGE_LIMIT],
-        ended_at=now if has_failed else None,
+        state=PointState.FAILED.value if verdict.has_failed else PointState.READY.value,
+        ended_at=now if verdict.has_failed else None,
+        **said,
+        **verdict.tally.columns(),
     )
-    if has_failed:
+    if verdict.has_failed:
         events.add(
             connection,
             at=now,
@@ -89,7 +124,7 @@ def count_attempt(
             task=row.task_id,
             point=row.point,
             evaluation=row.id,
-            details={"attempts": attempts, "message": reason[:MESSAGE_LIMIT]},
+            details={"attempts": verdict.tally.attempts, "message": verdict.message},
         )
 
 

@@ -32,7 +32,7 @@ from gridtune_steering.campaign import (
     Wish,
 )
 from gridtune_steering.campaign.snapshot import FORMAT
-from gridtune_steering.services import leases
+from gridtune_steering.services import claims, leases, workers
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.submission import problem_of
 from gridtune_steering.services.tasks import end, pause
@@ -176,8 +176,7 @@ def news(steering: Steering, ownership: Ownership) -> News:
         row = _owned(tasks.find(connection, ownership.task), ownership)
         foreign = [_known(result) for result in known.unobserved(connection, ownership.task)]
         results = [_result(point) for point in points.unobserved(connection, ownership.task)]
-        waiting = points.n_waiting(connection, ownership.task, now=now)
-        credit = max(waiting - points.count_ready(connection, ownership.task), 0)
+        credit = claims.credit(steering, connection, ownership.task, now)
         # one more than can be made now, so that the campaign knows that the search is not over
         wished = wishes.waiting(connection, ownership.task, limit=credit + 1)
     return News(
@@ -251,7 +250,7 @@ def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
     now = steering.clock()
     with steering.database.write() as connection:
         row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
-        pause(connection, row, reason, actor=_ACTOR, now=now)
+        pause(connection, row, reason, actor=_ACTOR, now=now, stopped_by="optimizer")
     steering.bell.ring_askers(ownership.task)
 
 
@@ -279,6 +278,7 @@ def do_duties(steering: Steering, host: str) -> None:
         if was_away:
             duties.suspend(connection, _REAPING, until=now + lease)
         points.forget_waiting_before(connection, now)
+        workers.forget_old(steering, connection, now)
         requests.forget_before(connection, now - timedelta(seconds=steering.settings.request_memory_seconds))
         is_suspended = was_away or (duty.suspended_until is not None and duty.suspended_until > now)
     if not is_suspended:

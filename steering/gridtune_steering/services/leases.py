@@ -18,14 +18,15 @@ from gridtune_common.protocol import (
     TaskState,
     Verdict,
 )
-from gridtune_steering.bookkeeping import evaluations, events, points, requests, tasks
+from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
-from gridtune_steering.services import checkpoints, pace
+from gridtune_steering.services import checkpoints, claims, pace, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
-from gridtune_steering.services.errors import TaskHasEnded
+from gridtune_steering.services.errors import HostSetAside, TaskHasEnded
 from gridtune_steering.services.idempotency import once_answered
+from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.times import iso
 
@@ -45,18 +46,25 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         NotFound: No such task.
         TaskHasEnded: There will be no more points.
         TooLittleTime: The worker's time ends before it could get anywhere.
+        HostSetAside: The worker's host gets no points for a while.
     """
     now = steering.clock()
+    place, rest = Place.of(message), 0.0
     with steering.database.write() as connection:
         row = visible_task(connection, caller, task)
 
         def effect() -> Lease | None:
+            nonlocal rest
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
+            rest = workers.rest_of(steering, connection, task, place, now)
+            if rest:
+                return None
+            workers.note_ask(connection, task, message.worker, place, now)
             is_running = row.state == TaskState.RUNNING.value
             if is_running:
                 pace.refuse_in_vain(connection, task, message.remaining_seconds)
-            point = points.claim_ready(connection, task) if is_running else None
+            point = claims.claim(steering, connection, task, place, now) if is_running else None
             if point is None:
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
                 points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
@@ -67,6 +75,8 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
         _forget_dead_lease(steering, connection, caller, message.request_id, now)
         lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
+    if rest:
+        raise HostSetAside(place.host, rest)
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease
@@ -76,6 +86,7 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
     """Make no point for a worker that has hung up."""
     with steering.database.write() as connection:
         points.wait_no_more(connection, task, worker)
+        askers.forget(connection, task, worker)
 
 
 def _forget_dead_lease(
@@ -201,9 +212,10 @@ def _recover(connection: Connection, caller: Caller, row: Record, now: datetime,
         row.task_id,
         row.point,
         state=PointState.RUNNING.value,
-        attempts=point.attempts - 1,
         message="",
+        **Tally.of(point).without_last_loss().columns(),
     )
+    workers.note_found(connection, Place.of(row))
     life.note(connection, caller.user, row, "evaluation.recovered", now)
     return True
 
@@ -228,7 +240,7 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
         The tasks in which something was lost.
     """
     now = steering.clock()
-    touched = set()
+    touched, silent = set(), []
     with steering.database.write() as connection:
         for found in evaluations.expired(connection, now=now, limit=limit):
             points.find_for_update(connection, found.task_id, found.point)
@@ -238,9 +250,13 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
             reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - life.lease_time(steering))}"
             evaluations.end(connection, row.id, state=EvaluationState.LOST, now=now, message=reason)
             life.note(connection, _REAPER, row, "evaluation.lost", now, message=reason)
-            life.count_attempt(connection, row, tasks.find(connection, row.task_id), now, reason, _REAPER)
+            task = tasks.find(connection, row.task_id)
+            life.count_attempt(connection, row, task, now, reason, _REAPER, blame=Blame.LOST)
+            askers.forget(connection, row.task_id, row.worker)
+            silent.append(Place.of(row))
             touched.add(row.task_id)
-    for task in sorted(touched):
-        steering.bell.ring_hosts(task)
-        steering.bell.ring_askers(task)
+        workers.note_lost(connection, silent)  # after all points: whoever holds a host waits for no point
+    for name in sorted(touched):
+        steering.bell.ring_hosts(name)
+        steering.bell.ring_askers(name)
     return sorted(touched)

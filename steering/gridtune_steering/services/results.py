@@ -17,12 +17,13 @@ from gridtune_common.protocol import (
     Outcome,
     PointState,
     Release,
+    ReleaseCause,
     TaskState,
     Tell,
 )
-from gridtune_steering.bookkeeping import evaluations, outputs, points
+from gridtune_steering.bookkeeping import askers, evaluations, outputs, points
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.services import checkpoints
+from gridtune_steering.services import checkpoints, likeness, retries, same_failure, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Unusable
@@ -77,6 +78,7 @@ def tell(steering: Steering, caller: Caller, evaluation: str, message: Tell) -> 
             evaluation_id=row.id,
         )
         life.note(connection, caller.user, row, "point.done", now, value=value)
+        workers.note_done(connection, row, now)
         return Outcome(True)
 
     return _end(steering, caller, evaluation, message, "tell", effect)
@@ -92,30 +94,40 @@ def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> 
     def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
         if row.state != EvaluationState.RUNNING.value:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
-        _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value)
+        mark = same_failure.mark(message, life.point_of(connection, row).parameters)
+        _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value, likeness=mark)
         life.note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
         if message.cause in _BLAMED_ON_CHECKPOINTS:
             checkpoints.mistrust(steering, connection, row, now)
-        reason = message.message or message.cause.value
-        life.count_attempt(connection, row, task, now, reason, caller.user, permanent=message.permanent)
+        reason, blame = message.message or message.cause.value, retries.blame_for(message.cause)
+        life.count_attempt(connection, row, task, now, reason, caller.user, blame=blame, permanent=message.permanent)
+        if message.permanent:  # it would fail anywhere
+            workers.note_permanent(connection, row, now)
+        else:
+            workers.note_failed(steering, connection, row, _in_words(message), now)
         return Outcome(True)
 
-    return _end(steering, caller, evaluation, message, "fail", effect)
+    outcome = _end(steering, caller, evaluation, message, "fail", effect)
+    same_failure.pause_if_everywhere(steering, evaluation)
+    return outcome
 
 
 def release(steering: Steering, caller: Caller, evaluation: str, message: Release) -> Outcome:
-    """Give a point back unfinished; this counts no attempt.
+    """Give a point back unfinished; this counts no attempt, but a point cannot stand still for ever.
 
     Raises:
         NotFound: No such evaluation.
     """
 
-    def effect(connection: Connection, row: Record, _task: Record, now: datetime) -> Outcome:
+    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
         if row.state != EvaluationState.RUNNING.value:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         _close(connection, row, EvaluationState.RELEASED, message, now, cause=message.cause.value)
-        points.update(connection, row.task_id, row.point, state=PointState.READY.value)
         life.note(connection, caller.user, row, "evaluation.released", now, cause=message.cause.value)
+        if message.cause is ReleaseCause.STOPPED:
+            points.update(connection, row.task_id, row.point, state=PointState.READY.value)
+        else:
+            life.count_stretch(connection, row, task, now, caller.user)
         return Outcome(True)
 
     return _end(steering, caller, evaluation, message, "release", effect)
@@ -138,8 +150,7 @@ def _end(
             if row.epoch != message.epoch:
                 return Outcome(False, f"epoch {message.epoch} is not this evaluation's")
             outcome = effect(connection, row, task, now)
-            if not message.leaving and task.state == TaskState.RUNNING.value:
-                points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
+            _free(steering, connection, row, task, now, leaving=message.leaving)
             return outcome
 
         outcome = once(connection, caller, f"{operation} {evaluation}", message, Outcome, once_only, now=now)
@@ -147,6 +158,23 @@ def _end(
     if not isinstance(message, Tell):
         steering.bell.ring_askers(task.id)  # the point is ready again
     return outcome
+
+
+def _free(
+    steering: Steering, connection: Connection, row: Record, task: Record, now: datetime, *, leaving: bool
+) -> None:
+    """A worker is free, and expected to ask again unless it leaves or gets no points for now."""
+    place = retries.Place.of(row)
+    if leaving:
+        askers.forget(connection, task.id, row.worker)
+    elif task.state == TaskState.RUNNING.value and not workers.rest_of(steering, connection, task.id, place, now):
+        workers.note_ask(connection, task.id, row.worker, place, now)
+        points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
+
+
+def _in_words(message: Fail) -> str:
+    words = likeness.last_words(message.cause, message.message, message.output_tail)
+    return likeness.in_words(message.cause, message.exit_code, words)
 
 
 def _checked_value(task: Record, metrics: Metrics) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -108,9 +109,28 @@ def change(steering: Steering, caller: Caller, task: str, message: ChangeTask) -
     return changed
 
 
-def pause(connection: Connection, row: Record, reason: str, *, actor: str, now: datetime) -> None:
-    """Hand out no more points of a running task, for *reason*."""
-    _set_state(connection, actor, row, TaskState.PAUSED, now, kind="task.paused", reason=reason)
+def pause(
+    connection: Connection,
+    row: Record,
+    reason: str,
+    *,
+    actor: str,
+    now: datetime,
+    stopped_by: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Hand out no more points of a running task, for *reason*; *stopped_by* is the rule, if the service does it."""
+    _set_state(
+        connection,
+        actor,
+        row,
+        TaskState.PAUSED,
+        now,
+        kind="task.paused",
+        reason=reason,
+        stopped_by=stopped_by,
+        details=details,
+    )
 
 
 def _pause(connection: Connection, caller: Caller, row: Record, _message: ChangeTask, now: datetime) -> None:
@@ -194,8 +214,8 @@ def end(
         )
     for number in points.cancel_open(connection, row.id, now=now):
         events.add(connection, at=now, actor=actor, kind="point.cancelled", task=row.id, point=number)
-    tasks.update(connection, row.id, stopped_by=stopped_by)
-    _set_state(connection, actor, row, state, now, kind=f"task.{state.value}", reason=reason)
+    kind = f"task.{state.value}"
+    _set_state(connection, actor, row, state, now, kind=kind, reason=reason, stopped_by=stopped_by)
 
 
 def _set_state(
@@ -207,6 +227,8 @@ def _set_state(
     *,
     kind: str,
     reason: str = "",
+    stopped_by: str | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
     runs = state is TaskState.RUNNING
     ran = row.ran_seconds + ((now - row.running_since).total_seconds() if row.running_since else 0.0)
@@ -215,13 +237,14 @@ def _set_state(
         row.id,
         state=state.value,
         reason=reason,
+        stopped_by=stopped_by,
         ran_seconds=ran,
         running_since=now if runs else None,
         ended_at=None if state in {TaskState.RUNNING, TaskState.PAUSED} else now,
     )
     tasks.disown(connection, row.id)
-    details = {"from": row.state, "reason": reason}
-    events.add(connection, at=now, actor=actor, kind=kind, task=row.id, details=details)
+    known = {"from": row.state, "reason": reason, **(details or {})}
+    events.add(connection, at=now, actor=actor, kind=kind, task=row.id, details=known)
 
 
 def delete(steering: Steering, caller: Caller, task: str, request_id: str) -> None:
@@ -327,6 +350,7 @@ def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> Tas
         ended_at=iso(row.ended_at),
         objectives=objectives,
         n_front=len(leading) if len(objectives) > 1 else None,
+        stopped_by=row.stopped_by or "",
     )
 
 

@@ -48,6 +48,7 @@ COMMANDS = {
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
+    "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
     "token": Command("operate", f"{_HERE}.token", "create, list and revoke tokens"),
     "whoami": Command("operate", f"{_HERE}.whoami", "tell who the service takes you for"),
 }

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
-from gridtune_common.cli import closing, connection, exits, follow, loading, output, text
+from gridtune_common.cli import closing, connection, exits, follow, halt, loading, output, text
 from gridtune_common.cli.commands import submit
 from gridtune_common.client import Client, new_request_id
 from gridtune_common.embedded import Service, Workers
@@ -128,6 +128,10 @@ class _LocalRun:
         finally:
             if not ended:
                 output.note(f"{'paused' if self._pause() else 'stopped'}; go on with: {self._resume_line()}")
+        if halt.is_halted(summary):
+            for line in [*halt.reason(self.client, summary), f"go on with: {self._resume_line()}"]:
+                output.note(line)
+            return follow.exit_code(summary)
         for line in closing.lines(self.client, summary, self._results(), output.style_of(sys.stdout)):
             output.say(line)
         return follow.exit_code(summary)

@@ -1,7 +1,7 @@
 """Follow a task until it ends: progress, best value so far, running points, last failures.
 
 On a terminal the view redraws in place; otherwise every change is one line. The exit code tells whether the
-task ended with at least one done point.
+task ended with at least one done point. A task that the service had to pause is followed no further.
 """
 
 from __future__ import annotations
