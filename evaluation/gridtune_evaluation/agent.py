@@ -19,6 +19,7 @@ from gridtune_evaluation.carrier import Carrier, HttpCarrier
 from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
+from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.outage import patiently
 from gridtune_evaluation.plan import Plan
@@ -35,6 +36,8 @@ _log = logging.getLogger("gridtune.agent")
 
 #: Seconds for the slots to end after the second signal.
 _HURRY: Final = 10.0
+#: Seconds for the last logs; what is left then is for the next agent.
+_LOGS: Final = 30.0
 
 
 class Agent:
@@ -86,7 +89,9 @@ class Agent:
             runtime = runtimes.load(self._settings.runtime, guard)
             inputs = self._inputs(plan, guard)
             _note(plan, self._settings)
-            return self._run_slots(
+            keeper = LogKeeper(workplace.logs, self._connect, self._carrier)
+            keeper.start()
+            end = self._run_slots(
                 Equipment(
                     settings=self._settings,
                     plan=plan,
@@ -98,9 +103,12 @@ class Agent:
                     shutdown=self._shutdown,
                     inputs=inputs,
                     carrier=self._carrier,
+                    logs=keeper,
                     time_left=self._time_left,
                 )
             )
+            keeper.close(min(time.monotonic() + (0.0 if self._shutdown.hurried else _LOGS), self._time_left.end))
+            return end
 
     def _payload(self, steering: Steering) -> protocol.Payload | None:
         return patiently(

@@ -192,12 +192,19 @@ def verify(path: Path, sha256: str, size: int) -> None:
     found = path.stat().st_size
     if found != size:
         raise Damaged(f"{path} has {found} bytes instead of {size}; fetch it again")
-    digest = hashlib.sha256()
+    digest, _ = checksum(path)
+    if digest != sha256.lower():
+        raise Damaged(f"{path} has another SHA-256 than what was stored ({digest}); fetch it again")
+
+
+def checksum(path: Path) -> tuple[str, int]:
+    """The SHA-256 of a file, in hex, and its size in bytes."""
+    digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(_BLOCK), b""):
             digest.update(block)
-    if digest.hexdigest() != sha256.lower():
-        raise Damaged(f"{path} has another SHA-256 than what was stored ({digest.hexdigest()}); fetch it again")
+            size += len(block)
+    return digest.hexdigest(), size
 
 
 def fingerprint(root: Path, patterns: Sequence[str]) -> Fingerprint:

@@ -28,6 +28,7 @@ from gridtune_common.client import new_request_id
 from gridtune_common.protocol import FailureCause, ReleaseCause
 from gridtune_evaluation import results
 from gridtune_evaluation.contract import Room
+from gridtune_evaluation.logs import SHORT
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.results import ResultFile
 from gridtune_evaluation.runtimes.port import Exit
@@ -35,8 +36,6 @@ from gridtune_evaluation.steering import Final as FinalWord
 
 _log = logging.getLogger("gridtune.agent")
 
-#: Bytes of output that travel with a message.
-_TAIL: Final = 8192
 #: Signals that end programs; a shell shows the death of its child by one as code 128 + signal.
 _DEADLY: Final = frozenset(
     {
@@ -114,11 +113,16 @@ def conclude(plan: Plan, lease: protocol.Lease, room: Room, ending: Ending) -> F
     else:
         verdict = _judge_leaver(plan, ending, ending.leave)
     reports = [] if ending.leave is Leave.LOST else list(ending.unsent)
+    output = results.tail(room.output, SHORT)
     if isinstance(verdict, _Metrics):
         return protocol.Tell(
-            new_request_id(), lease.epoch, verdict.metrics, exit_code=ending.exit.code, reports=reports
+            new_request_id(),
+            lease.epoch,
+            verdict.metrics,
+            exit_code=ending.exit.code,
+            output_tail=output,
+            reports=reports,
         )
-    output = results.tail(room.output, _TAIL)
     if isinstance(verdict, _Release):
         return protocol.Release(
             new_request_id(), lease.epoch, verdict.cause, verdict.message, output_tail=output, reports=reports
@@ -188,7 +192,7 @@ def _judge(plan: Plan, room: Room, ending: Ending) -> _Verdict:
 
 def _failed_exit(room: Room, exit_: Exit) -> _Failure:
     killer = killer_of(exit_)
-    last = _last_line(results.tail(room.output, _TAIL))
+    last = _last_line(results.tail(room.output, SHORT))
     if killer is not None or exit_.signal is not None:
         name = killer.name if killer is not None else f"signal {exit_.signal}"
         hint = " (out of memory?)" if killer is signal.SIGKILL else ""

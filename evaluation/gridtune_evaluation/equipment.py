@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.data import Inputs
+from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
 from gridtune_evaluation.runtimes.port import Runtime
@@ -30,5 +31,6 @@ class Equipment:
     quota: Quota
     shutdown: Shutdown
     carrier: Carrier
+    logs: LogKeeper
     time_left: TimeLeft
     inputs: Inputs

@@ -14,6 +14,8 @@ from typing import BinaryIO, Final
 #: Bytes of an output that are kept, unpacked.
 LIMIT: Final = 64 * 2**20
 _CHUNK: Final = 2**20
+#: The end of an output that travels with the last word, in bytes: of a short one all.
+SHORT: Final = 8192
 #: Bytes before a place in the file by which it is known again.
 _MEMORY: Final = 64
 _LEVEL: Final = 6

@@ -157,6 +157,7 @@ class Slot:
             word = dataclasses.replace(word, leaving=leaving)
             letter = Letter(self._settings.server, lease.task, lease.evaluation, word)
             held = self._equipment.spool.put(letter)
+            self._equipment.logs.keep(lease, Room(directory, self._equipment.plan).output)
         _note(lease, word)
         if not deliver(steering, self._equipment.spool, held, self._shutdown, once=_is_parting(word)):
             self._undelivered = True

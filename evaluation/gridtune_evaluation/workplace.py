@@ -5,6 +5,7 @@
     <work>/spool/                              last words that the service has not answered yet
     <work>/cache/                              inputs of tasks, unless they are kept elsewhere (see `cache`)
     <work>/<task>/files/<sha256>               files that travel with the task, fetched once
+    <work>/<task>/logs/                        packed logs that wait for their upload
     <work>/<task>/<point>-<epoch>-<evaluation> working directory of one evaluation; beside it, under the same name:
                                                .aside, for archives on their way, and .lock, held while it lives
 
@@ -64,6 +65,11 @@ class Workplace:
             _check_inside(entry.path)
             if not self._has(entry):
                 self._store(entry, fetch(entry.path))
+
+    @property
+    def logs(self) -> Path:
+        """Where packed logs wait for their upload."""
+        return self._folder / "logs"
 
     @contextmanager
     def room(self, lease: protocol.Lease) -> Iterator[Path]:
