@@ -227,8 +227,10 @@ class PointLife(RuleBasedStateMachine):
         """A user submits a task."""
         self.task = self.bench.submit(points=points, retry={"attempts": ATTEMPTS})
         self.model.budget = points
-        self.bench.work()
         self._look()
+        for worker in ("w1", "w2", "w3"):
+            self._ask(Ask(new_request_id(), worker))
+        self._look_around()
 
     # --- workers
 
@@ -389,7 +391,8 @@ class PointLife(RuleBasedStateMachine):
 
     # --- users
 
-    @rule(action=st.sampled_from([TaskAction.PAUSE, TaskAction.RESUME]))
+    @precondition(lambda machine: len(machine.leases) > 3)
+    @rule(action=st.sampled_from([TaskAction.PAUSE, TaskAction.RESUME, TaskAction.RESUME]))
     def hold(self, action: TaskAction) -> None:
         """A user pauses or resumes the task."""
         has_ended = self.model.state in {TaskState.FINISHED, TaskState.CANCELLED}
@@ -397,6 +400,7 @@ class PointLife(RuleBasedStateMachine):
         if not has_ended:
             self.model.state = TaskState.PAUSED if action is TaskAction.PAUSE else TaskState.RUNNING
 
+    @precondition(lambda machine: machine.model.budget < 6)
     @rule(points=st.integers(1, 2))
     def extend(self, points: int) -> None:
         """A user wants more points."""
@@ -590,4 +594,4 @@ def test_points_live_by_the_rules() -> None:
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
-    run_state_machine_as_test(PointLife, settings=checks)  # type: ignore[no-untyped-call]  # not typed there
+    run_state_machine_as_test(PointLife, settings=checks)
