@@ -63,7 +63,8 @@ class Agent:
                 return End.SHUTDOWN
             plan = Plan.read(payload)
             workplace = Workplace(self._settings.work, plan.task, keep=self._settings.keep_work)
-            workplace.prepare(plan.files, lambda path: steering.file(plan.task, path))
+            if not workplace.prepare(plan.files, lambda path: self._file(steering, path)):
+                return End.SHUTDOWN
             deliver_leftovers(steering, spool, self._settings.server)
         guard = OrphanGuard()
         guard.start()
@@ -79,6 +80,14 @@ class Agent:
         return patiently(
             lambda: steering.payload(self._settings.task),
             "fetch the task",
+            give_up_seconds=self._settings.give_up_seconds,
+            shutdown=self._shutdown,
+        )
+
+    def _file(self, steering: Steering, path: str) -> bytes | None:
+        return patiently(
+            lambda: steering.file(self._settings.task, path),
+            f"fetch {path}",
             give_up_seconds=self._settings.give_up_seconds,
             shutdown=self._shutdown,
         )

@@ -11,12 +11,14 @@ from enum import Enum
 from gridtune_common import __version__, protocol
 from gridtune_common.client import NothingYet, TaskEnded, new_request_id
 from gridtune_common.errors import ServiceError
-from gridtune_evaluation.conclusion import Leave, release
+from gridtune_common.protocol import FailureCause
+from gridtune_common.units import show_seconds
+from gridtune_evaluation.conclusion import Leave, failure, release
 from gridtune_evaluation.delivery import deliver
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.evaluation import evaluate
-from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently
-from gridtune_evaluation.spool import Letter
+from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently, rests
+from gridtune_evaluation.spool import Held, Letter
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.steering import Steering
 
@@ -51,6 +53,7 @@ class Slot:
         self._shutdown = equipment.shutdown
         self._idle_since = time.monotonic()
         self._undelivered = False
+        self._rests = rests()
 
     def run(self) -> End:
         """Work until there is a reason to end."""
@@ -124,18 +127,35 @@ class Slot:
         """Evaluate a point; the last word is on disk before it is said, and before the directory goes."""
         extra = {"action": "point_began", "point": lease.point, "evaluation": lease.evaluation}
         _log.info("Point %d begins (attempt %d).", lease.point, lease.attempt, extra=extra)
-        with self._equipment.workplace.room(lease) as directory:
-            if self._shutdown.asked:
-                word: FinalWord = release(lease, Leave.SHUTDOWN)
-            else:
-                word = evaluate(lease, directory, self._equipment)
-            leaving = self._shutdown.asked or self._equipment.quota.is_used_up
-            word = dataclasses.replace(word, leaving=leaving)
-            letter = Letter(self._settings.server, lease.task, lease.evaluation, word)
-            held = self._equipment.spool.put(letter)
-        _note(lease, word)
+        held = self._evaluated(lease)
+        _note(lease, held.letter.message)
         if not deliver(steering, self._equipment.spool, held, self._shutdown):
             self._undelivered = True
+        self._rest_after(held.letter.message)
+
+    def _evaluated(self, lease: protocol.Lease) -> Held:
+        try:
+            with self._equipment.workplace.room(lease) as directory:
+                if self._shutdown.asked:
+                    return self._written_down(lease, release(lease, Leave.SHUTDOWN))
+                return self._written_down(lease, evaluate(lease, directory, self._equipment))
+        except OSError as error:  # there is not even room for a directory
+            return self._written_down(lease, failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}"))
+
+    def _written_down(self, lease: protocol.Lease, word: FinalWord) -> Held:
+        leaving = self._shutdown.asked or self._equipment.quota.is_used_up
+        word = dataclasses.replace(word, leaving=leaving)
+        return self._equipment.spool.put(Letter(self._settings.server, lease.task, lease.evaluation, word))
+
+    def _rest_after(self, word: FinalWord) -> None:
+        """If the node itself fails, take no other point for a while: its quick failures would use up all attempts."""
+        if not isinstance(word, protocol.Fail) or word.cause is not FailureCause.INFRASTRUCTURE:
+            self._rests = rests()
+            return
+        rest = next(self._rests)
+        text = "This node fails, so slot %s rests for %s before it takes another point."
+        _log.warning(text, self._worker, show_seconds(rest), extra={"action": "slot_rests"})
+        self._shutdown.pause(rest)
 
 
 def _note(lease: protocol.Lease, word: FinalWord) -> None:
