@@ -23,7 +23,7 @@ from gridtune_common.errors import Refused, Unreachable
 T = TypeVar("T")
 
 #: Answers that mean "later", from the service or a proxy before it.
-_LATER = frozenset({429, 502, 503, 504})
+_LATER = frozenset({408, 429, 502, 503, 504})
 #: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0

@@ -81,7 +81,8 @@ class Agent:
                 return End.SHUTDOWN
             plan = Plan.read(payload)
             workplace = Workplace(self._settings.work, plan.task, keep=self._settings.keep_work)
-            workplace.prepare(plan.files, lambda path: steering.file(plan.task, path))
+            if not workplace.prepare(plan.files, lambda path: self._file(steering, path)):
+                return End.SHUTDOWN
             deliver_leftovers(steering, spool, self._settings.server)
         guard = OrphanGuard()
         guard.start()
@@ -124,6 +125,14 @@ class Agent:
         if plan.data:
             inputs.prepare()
         return inputs
+
+    def _file(self, steering: Steering, path: str) -> bytes | None:
+        return patiently(
+            lambda: steering.file(self._settings.task, path),
+            f"fetch {path}",
+            give_up_seconds=self._settings.give_up_seconds,
+            shutdown=self._shutdown,
+        )
 
     def _run_slots(self, equipment: Equipment) -> End:
         agent = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -21,6 +21,9 @@ _log = logging.getLogger("gridtune.agent")
 _LATER: Final = frozenset({408, 425, 429})
 #: Seconds between two tries, at most.
 _LONGEST_PAUSE: Final = 30.0
+#: Seconds for which a node that fails is left alone: others can take the points meanwhile.
+_FIRST_REST: Final = 5.0
+_LONGEST_REST: Final = 300.0
 
 
 def passes(error: ServiceError) -> bool:
@@ -41,6 +44,14 @@ def backoff() -> Iterator[float]:
     while True:
         yield jittered(ceiling) if ceiling < _LONGEST_PAUSE else jittered(_LONGEST_PAUSE)
         ceiling *= 2
+
+
+def rests() -> Iterator[float]:
+    """Rests of a slot whose node fails, in seconds: doubling from 5 to 300, each drawn from its upper half."""
+    ceiling = _FIRST_REST
+    while True:
+        yield jittered(ceiling)
+        ceiling = min(ceiling * 2, _LONGEST_REST)
 
 
 def jittered(seconds: float) -> float:

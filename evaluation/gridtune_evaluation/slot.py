@@ -12,14 +12,15 @@ from typing import Final
 from gridtune_common import __version__, protocol
 from gridtune_common.client import NothingYet, TaskEnded, new_request_id
 from gridtune_common.errors import Refused, ServiceError
-from gridtune_common.protocol import ReleaseCause
-from gridtune_evaluation.conclusion import Leave, release
+from gridtune_common.protocol import FailureCause, ReleaseCause
+from gridtune_common.units import show_seconds
+from gridtune_evaluation.conclusion import Leave, failure, release
 from gridtune_evaluation.contract import Room
 from gridtune_evaluation.delivery import deliver
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.evaluation import evaluate
-from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently
-from gridtune_evaluation.spool import Letter
+from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently, rests
+from gridtune_evaluation.spool import Held, Letter
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.steering import Steering
 from gridtune_evaluation.workplace import aside_of
@@ -62,6 +63,7 @@ class Slot:
         self._shutdown = equipment.shutdown
         self._idle_since = time.monotonic()
         self._undelivered = False
+        self._rests = rests()
 
     def run(self) -> End:
         """Work until there is a reason to end."""
@@ -146,22 +148,41 @@ class Slot:
         """Evaluate a point; the last word is on disk before it is said, and before the directory goes."""
         extra = {"action": "point_began", "point": lease.point, "evaluation": lease.evaluation}
         _log.info("Point %d begins (attempt %d).", lease.point, lease.attempt, extra=extra)
-        with self._equipment.workplace.room(lease) as directory:
-            if self._shutdown.asked:
-                word: FinalWord = release(lease, Leave.SHUTDOWN)
-            else:
-                room = Room(directory, self._equipment.plan)
-                word = evaluate(lease, room, aside_of(directory), self._equipment)
-            is_last = isinstance(word, protocol.Release) and word.cause in _ENDS
-            leaving = is_last or self._shutdown.asked or self._equipment.quota.is_used_up
-            word = dataclasses.replace(word, leaving=leaving)
-            letter = Letter(self._settings.server, lease.task, lease.evaluation, word)
-            held = self._equipment.spool.put(letter)
-            self._equipment.logs.keep(lease, Room(directory, self._equipment.plan).output)
+        held = self._evaluated(lease)
+        word = held.letter.message
         _note(lease, word)
         if not deliver(steering, self._equipment.spool, held, self._shutdown, once=_is_parting(word)):
             self._undelivered = True
+        self._rest_after(word)
         return word
+
+    def _evaluated(self, lease: protocol.Lease) -> Held:
+        try:
+            with self._equipment.workplace.room(lease) as directory:
+                room = Room(directory, self._equipment.plan)
+                if self._shutdown.asked:
+                    return self._written_down(lease, release(lease, Leave.SHUTDOWN))
+                held = self._written_down(lease, evaluate(lease, room, aside_of(directory), self._equipment))
+                self._equipment.logs.keep(lease, room.output)
+                return held
+        except OSError as error:  # there is not even room for a directory
+            return self._written_down(lease, failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}"))
+
+    def _written_down(self, lease: protocol.Lease, word: FinalWord) -> Held:
+        is_last = isinstance(word, protocol.Release) and word.cause in _ENDS
+        leaving = is_last or self._shutdown.asked or self._equipment.quota.is_used_up
+        word = dataclasses.replace(word, leaving=leaving)
+        return self._equipment.spool.put(Letter(self._settings.server, lease.task, lease.evaluation, word))
+
+    def _rest_after(self, word: FinalWord) -> None:
+        """If the node itself fails, take no other point for a while: its quick failures would use up all attempts."""
+        if not isinstance(word, protocol.Fail) or word.cause is not FailureCause.INFRASTRUCTURE:
+            self._rests = rests()
+            return
+        rest = next(self._rests)
+        text = "This node fails, so slot %s rests for %s before it takes another point."
+        _log.warning(text, self._worker, show_seconds(rest), extra={"action": "slot_rests"})
+        self._shutdown.pause(rest)
 
 
 def _is_parting(word: FinalWord) -> bool:

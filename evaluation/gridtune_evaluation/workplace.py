@@ -51,8 +51,10 @@ class Workplace:
         self._files = self._folder / "files"
         self._keep = keep
 
-    def prepare(self, files: Iterable[protocol.FileEntry], fetch: Callable[[str], bytes]) -> None:
-        """Make the folders, and fetch the task's files unless an earlier agent did.
+    def prepare(self, files: Iterable[protocol.FileEntry], fetch: Callable[[str], bytes | None]) -> bool:
+        """Make the folders, and fetch the task's files unless an earlier agent did; tells whether all are there.
+
+        Nothing more is fetched once *fetch* returns None.
 
         Raises:
             CorruptFile: A file does not have its checksum, or a path that leads elsewhere.
@@ -64,7 +66,11 @@ class Workplace:
         for entry in files:
             _check_inside(entry.path)
             if not self._has(entry):
-                self._store(entry, fetch(entry.path))
+                content = fetch(entry.path)
+                if content is None:
+                    return False
+                self._store(entry, content)
+        return True
 
     @property
     def logs(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from gridtune_common import protocol
 from gridtune_common.client import NothingYet
 from gridtune_common.errors import GridtuneError, InvalidDocument, Refused, Unreachable
 from gridtune_common.protocol import Release
+from gridtune_evaluation import workplace
 from gridtune_evaluation.agent import Agent
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End
@@ -168,6 +170,41 @@ def test_files_are_fetched_once(tmp_path: Path) -> None:
     without_files = FakeSteering(payload)
 
     assert run_agent(without_files, tmp_path) is End.TASK_ENDED
+
+
+def test_files_are_waited_for(tmp_path: Path) -> None:
+    """A service that goes away between two of an agent's first questions does not end it."""
+    files = {"a.txt": b"text"}
+    fake = FakeSteering(make_payload(steps("cat a.txt", result(loss=1)), files=files), [make_lease()], files=files)
+    fake.refuse("file", 503)
+
+    end = run_agent(fake, tmp_path)
+
+    assert (end, len(fake.ends)) == (End.TASK_ENDED, 1)
+
+
+def test_a_node_that_fails_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk fails one point, and not every point of the task within seconds; then the slot goes on."""
+    monkeypatch.setattr("gridtune_evaluation.slot.rests", lambda: iter([0.3, 0.6, 99.0]))
+    fake = FakeSteering(make_payload(result(loss=1)), [make_lease(1), make_lease(2), make_lease(3)])
+    n_rooms = 0
+    make = workplace.make_private
+
+    def fail_twice(folder: Path) -> None:
+        nonlocal n_rooms
+        n_rooms += folder.name.endswith("-1")
+        if folder.name.endswith("-1") and n_rooms <= 2:
+            raise OSError(28, "No space left on device")
+        make(folder)
+
+    monkeypatch.setattr(workplace, "make_private", fail_twice)
+    began = time.monotonic()
+
+    end = run_agent(fake, tmp_path)
+
+    assert end is End.TASK_ENDED
+    assert [type(word).__name__ for _, word in fake.ends] == ["Fail", "Fail", "Tell"]
+    assert time.monotonic() - began > 0.9
 
 
 def test_damaged_cached_file_is_fetched_again(tmp_path: Path) -> None:

@@ -80,6 +80,19 @@ def concrete(entry: Route) -> str:
     return path.replace("<evaluation>", "e")
 
 
+@pytest.mark.parametrize("is_read_to_its_end", [False, True], ids=["read by its length", "read to its end"])
+def test_a_request_that_was_cut_off_is_asked_for_again(api: Api, bench: Bench, is_read_to_its_end: bool) -> None:
+    """A broken connection is no refusal: a result whose request lost its end is told again, not put aside."""
+    lease = bench.lease(api.submit())
+    whole = wire.dump(protocol.Tell("r1", lease.epoch, {"loss": 1.0})).encode()
+    cut = {"CONTENT_LENGTH": str(len(whole)), "wsgi.input_terminated": is_read_to_its_end}
+
+    answer = api.call("POST", f"/evaluations/{lease.evaluation}/tell", whole[:-9], environ_overrides=cut)
+
+    assert (answer.status_code, "cut off" in answer.get_json()["detail"]) == (408, True)
+    assert api.call("POST", f"/evaluations/{lease.evaluation}/tell", whole).get_json()["accepted"]
+
+
 @every_route
 def test_routes_need_a_token_unless_marked_open(api: Api, entry: Route) -> None:
     """No route was forgotten, whatever is added."""

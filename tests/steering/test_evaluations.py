@@ -279,6 +279,23 @@ def test_a_repeated_ask_gets_no_lease_that_is_over(bench: Bench) -> None:
         leases.ask(bench.steering, OPERATOR, task, message)
 
 
+@pytest.mark.parametrize("word", ["tell", "fail", "release"])
+def test_a_late_copy_of_an_ask_takes_no_point(bench: Bench, word: str) -> None:
+    """A worker that has ended its evaluation is not there for another point: a copy of its ask gets the old answer."""
+    task = bench.submit()
+    bench.ask(task)
+    bench.work()
+    first = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
+    assert first is not None
+    getattr(bench, word)(first)
+    bench.work()
+
+    again = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
+
+    assert again == first
+    assert tasks.get(bench.steering, OPERATOR, task).summary.counts.running == 0
+
+
 def test_a_tell_counts_once_for_a_request_id(bench: Bench) -> None:
     """A tell whose answer got lost is repeated, and was accepted all the same."""
     task = bench.submit()

@@ -9,10 +9,12 @@ import pytest
 from gridtune_common.protocol import Parameters, TaskState
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import snapshots
+from gridtune_steering.campaign import Action, Campaign, Event, Failed, Told
 from gridtune_steering.optimizers.nevergrad_registry import Nevergrad
 from gridtune_steering.optimizers.uniform import UniformRandom
-from gridtune_steering.services import hosting, tasks
+from gridtune_steering.services import hosting, leases, tasks
 from gridtune_steering.services.hosting import OwnershipLost
+from gridtune_steering.services.steering import Steering
 from optimizer_rows import QUICK, every_optimizer
 from service_bench import OPERATOR, Bench
 
@@ -57,6 +59,36 @@ def test_a_host_that_lost_a_task_writes_nothing(bench: Bench) -> None:
         hosting.write(bench.steering, old, learnt=[], actions=[])
     hosting.write(bench.steering, new, learnt=[], actions=[])
     assert (old.task, new.task) == (task, task)
+
+
+def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that comes between the reading of a failure and its learning is what the optimizer learns."""
+    task = bench.submit(points=1, retry={"attempts": 1})
+    late = bench.lease(task)
+    bench.clock.advance(61.0)
+    leases.reap(bench.steering)
+    news = hosting.news
+
+    def read_then_hear(steering: Steering, ownership: hosting.Ownership) -> hosting.News:
+        found = news(steering, ownership)
+        monkeypatch.setattr(hosting, "news", news)
+        assert bench.tell(late).accepted
+        return found
+
+    monkeypatch.setattr(hosting, "news", read_then_hear)
+    learnt: list[Event] = []
+    handle = Campaign.handle
+
+    def remember(campaign: Campaign, event: Event) -> list[Action]:
+        learnt.append(event)
+        return handle(campaign, event)
+
+    monkeypatch.setattr(Campaign, "handle", remember)
+    bench.work()
+
+    results = [event for event in learnt if isinstance(event, (Told, Failed))]
+    assert [type(result) for result in results] == [Failed, Told]  # the campaign of the first was thrown away
+    assert tasks.get(bench.steering, OPERATOR, task).summary.state is TaskState.FINISHED
 
 
 def test_a_live_hosts_tasks_are_left_alone(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 from sqlalchemy.exc import OperationalError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
 from gridtune_common import wire
 from gridtune_common.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
@@ -29,6 +29,7 @@ _log = logging.getLogger("gridtune.api")
 #: Paths under which each route is served; health is also where orchestrators look for it.
 PREFIX = "/api/v1"
 _AT_ROOT = frozenset({"/healthz", "/readyz"})
+_CUT_OFF = "the request was cut off on its way, so nothing was done; send it again"
 
 
 def create_app(steering: Steering, room: WaitingRoom) -> Flask:
@@ -61,7 +62,7 @@ def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., 
         if entry.query is not None:
             arguments["query"] = validation.read_query(entry.query, request.args)
         if entry.body is not None:
-            arguments["body"] = validation.read_body(entry.body, request.get_data(cache=False))
+            arguments["body"] = validation.read_body(entry.body, _whole_body())
         answer = entry.view(Context(steering=steering, room=room, known_caller=caller), **arguments)
         if isinstance(answer, Response):
             return answer
@@ -69,6 +70,22 @@ def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., 
         return Response(content, status=entry.status.value, mimetype="application/json" if content else None)
 
     return view
+
+
+def _whole_body() -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestTimeout: It ended early: the connection broke, and nobody has refused what was to be said. To answer
+            that it is no JSON would have agents put results aside for good.
+    """
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected as error:
+        raise RequestTimeout(_CUT_OFF) from error
+    if len(body) < (request.content_length or 0):
+        raise RequestTimeout(_CUT_OFF)
+    return body
 
 
 def _caller(steering: Steering, entry: Route) -> Caller:

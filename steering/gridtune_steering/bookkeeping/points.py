@@ -186,6 +186,12 @@ def unobserved(connection: Connection, task: str) -> Sequence[Record]:
     return connection.execute(query.order_by(points.c.ended_at, points.c.number)).all()
 
 
+def observe(connection: Connection, task: str, number: int, *, state: PointState, place: int) -> bool:
+    """Note a point's place in the order of learning, unless its state is another one by now; tells whether it was."""
+    same = sa.and_(points.c.task_id == task, points.c.number == number, points.c.state == state.value)
+    return connection.execute(sa.update(points).where(same).values(observed=place)).rowcount == 1
+
+
 def wait(connection: Connection, task: str, worker: str, *, until: datetime) -> None:
     """Note that a worker is free and expected to take a point until then."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite

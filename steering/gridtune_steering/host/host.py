@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from gridtune_steering.campaign import Action, Campaign, Credit, Tick
+from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import collecting, hosting
-from gridtune_steering.services.hosting import News, Ownership, OwnershipLost
+from gridtune_steering.services.hosting import News, Outdated, Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
 
 _log = logging.getLogger("gridtune.host")
@@ -104,6 +104,9 @@ class Host:
         """
         try:
             return self._batch(ownership)
+        except Outdated:
+            self._campaigns.pop(ownership.task)  # it is rebuilt from what is true now
+            return True
         except OwnershipLost:
             self._drop(ownership.task)  # paused, ended or somebody else's: whoever is to go on rebuilds it
         except OptimizerBroken as error:
@@ -187,13 +190,13 @@ def _blaming_the_optimizer() -> Iterator[None]:
         raise OptimizerBroken(f"the optimizer failed: {type(error).__name__}: {error}") from error
 
 
-def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[int, int]], list[Action]]:
-    learnt: list[tuple[int, int]] = []
+def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[Result, int]], list[Action]]:
+    learnt: list[tuple[Result, int]] = []
     actions: list[Action] = []
     for wish in news.wishes:
         actions += campaign.handle(wish)
     for result in news.results:
-        learnt.append((result.number, campaign.n_observed))
+        learnt.append((result, campaign.n_observed))
         actions += campaign.handle(result)
     return learnt, actions + campaign.handle(Tick(news.elapsed))
 

@@ -50,6 +50,10 @@ class OwnershipLost(Exception):  # noqa: N818 - named for the fact
     """The task belongs to another host by now, or to none; nothing was written."""
 
 
+class Outdated(Exception):  # noqa: N818 - named for the fact
+    """What the campaign learnt is not true any more; nothing was written, and the campaign has to be rebuilt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
     """A host's hold on a task: good as long as the database knows the same epoch."""
@@ -191,7 +195,7 @@ def write(
     steering: Steering,
     ownership: Ownership,
     *,
-    learnt: Sequence[tuple[int, int]],
+    learnt: Sequence[tuple[Result, int]],
     actions: Sequence[Action],
 ) -> None:
     """Write down what a campaign learnt and decided, all or nothing.
@@ -199,20 +203,17 @@ def write(
     Args:
         steering: The service's surroundings.
         ownership: Fences off a host that lost the task.
-        learnt: Numbers of points, and negative ones of results from elsewhere, with their place in the order of
-            learning.
+        learnt: Results with their place in the order of learning.
         actions: What to do.
 
     Raises:
         OwnershipLost: The task is not this host's any more; nothing was written.
+        Outdated: A point that had failed was done after all before this was written; nothing was written.
     """
     now = steering.clock()
     with steering.database.write() as connection:
         row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
-        known.observe(connection, ownership.task, [(-number, place) for number, place in learnt if number < 0])
-        for number, place in learnt:
-            if number >= 0:
-                points.update(connection, ownership.task, number, observed=place)
+        _observe(connection, ownership.task, learnt)
         _make(connection, ownership.task, [action for action in actions if isinstance(action, Suggest)], now)
         for action in actions:
             if isinstance(action, Note):
@@ -223,6 +224,17 @@ def write(
                 end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now, stopped_by=rule)
     if actions:
         steering.bell.ring_askers(ownership.task)
+
+
+def _observe(connection: Connection, task: str, learnt: Sequence[tuple[Result, int]]) -> None:
+    foreign = [(-result.number, place) for result, place in learnt if isinstance(result, Known)]
+    known.observe(connection, task, foreign)
+    for result, place in learnt:
+        if isinstance(result, Known):
+            continue
+        state = PointState.DONE if isinstance(result, Told) else PointState.FAILED
+        if not points.observe(connection, task, result.number, state=state, place=place):
+            raise Outdated(f"point {result.number} of task {task}")
 
 
 def _make(connection: Connection, task: str, suggestions: Sequence[Suggest], now: datetime) -> None:

@@ -92,11 +92,18 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
 def _forget_dead_lease(
     steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
 ) -> None:
-    """The lease that an ask got before, if any, is renewed if it still holds; if not, the ask is as good as new."""
+    """The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
+
+    If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
+    is there for another point.
+    """
     earlier = requests.find(connection, caller.token, request_id)
-    if earlier is not None and "evaluation" in earlier.answer:
-        until = now + life.lease_time(steering)
-        if not evaluations.renew(connection, earlier.answer["evaluation"], until=until):
+    if earlier is None or "evaluation" not in earlier.answer:
+        return
+    name = earlier.answer["evaluation"]
+    if not evaluations.renew(connection, name, until=now + life.lease_time(steering)):
+        row = evaluations.find(connection, name)
+        if row is None or row.state in {EvaluationState.LOST.value, EvaluationState.STOPPED.value}:
             requests.forget(connection, caller.token, request_id)
 
 

@@ -1,0 +1,1 @@
+"""A service and its agents in real processes, and a seeded driver that does them harm while they work."""

@@ -1,0 +1,62 @@
+"""Runs of chosen seeds and any length, with a table of what was done and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from faults.chaos import FAULTS, Outcome, run
+from faults.invariants import gather, violations
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print, and tell whether all was well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up (default: %(default)s)")
+    parser.add_argument("--faults", type=int, default=40, help="faults of each run (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of runs in which all was well, too")
+    chosen = parser.parse_args(arguments)
+    n_bad = sum(_run(seed, chosen.faults, chosen.keep) for seed in range(chosen.seed, chosen.seed + chosen.runs))
+    return 1 if n_bad else 0
+
+
+def _run(seed: int, n_faults: int, keep: bool) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
+    outcome = run(folder, seed=seed, n_faults=n_faults)
+    found = violations(outcome)
+    sys.stdout.write(summary(outcome) + "\n")
+    sys.stdout.writelines(f"  VIOLATED {line}\n" for line in found)
+    if found or keep:
+        sys.stdout.write(f"  everything is in {folder}\n")
+    else:
+        shutil.rmtree(folder)
+    sys.stdout.flush()
+    return bool(found)
+
+
+def summary(outcome: Outcome) -> str:
+    """A table of a run."""
+    evidence = gather(outcome)
+    states = Counter(row.state.value for row in evidence.exported.evaluations)
+    n_steps = sum(len(training.steps) for training in evidence.trainings.values())
+    n_hit = sum(berth.proxy.n_hit for berth in outcome.berths)
+    lines = [
+        f"seed {outcome.seed}: {outcome.faults.n_faults} faults in {outcome.seconds:.0f} s",
+        *(f"  {outcome.faults.kinds[kind]:5d}  {kind}" for kind in FAULTS if outcome.faults.kinds[kind]),
+        f"  points {len(evidence.points)}, evaluations {len(evidence.evaluations)}: "
+        + ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
+        f"  agents {sum(berth.n_agents for berth in outcome.berths)}, connections harmed {n_hit}, "
+        f"results acknowledged {len(evidence.acknowledged)}",
+        f"  steps {n_steps}, of which in vain {evidence.n_wasted_steps}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
