@@ -50,7 +50,7 @@ from gridtune_steering.services import leases, records, results, tasks
 from gridtune_steering.services.errors import Conflict, RequestIdReused, TaskHasEnded, Unusable
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
-from gridtune_steering.testing import ManualClock, RecordingBell
+from gridtune_steering.testing import ManualClock, MemoryStore, RecordingBell
 from service_bench import OPERATOR, Bench
 
 LEASE_SECONDS = 60.0
@@ -583,7 +583,9 @@ def _steering_in(folder: Path) -> Steering:
         database = Database(known.database_url)
     else:
         file.write_bytes(_TEMPLATE[0])
-    return Steering(database=database, bell=RecordingBell(), clock=ManualClock(), settings=known)
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    return Steering(database=database, store=store, bell=RecordingBell(), clock=clock, settings=known)
 
 
 def test_points_live_by_the_rules() -> None:

@@ -29,22 +29,16 @@ def find(connection: Connection, site: str, host: str) -> Record | None:
     return connection.execute(sa.select(workers).where(*_is(site, host))).one_or_none()
 
 
-def see(connection: Connection, site: str, host: str, *, now: datetime, unless_since: datetime) -> None:
-    """Note that a host is there, unless that was noted since *unless_since*."""
+def see(connection: Connection, site: str, host: str, *, now: datetime) -> None:
+    """Note that a host is there."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(workers).values(site=site, host=host, last_seen_at=now, **_NEW)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["site", "host"],
-            set_={"last_seen_at": now},
-            where=workers.c.last_seen_at < unless_since,
-        )
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=["site", "host"], set_={"last_seen_at": now}))
 
 
 def take(connection: Connection, site: str, host: str, *, now: datetime) -> Record:
     """A host, made if it is new, locked until the transaction ends."""
-    see(connection, site, host, now=now, unless_since=now)
+    see(connection, site, host, now=now)
     return connection.execute(sa.select(workers).where(*_is(site, host)).with_for_update()).one()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from datetime import UTC, datetime
 
 from gridtune_common.errors import Flaw
@@ -49,7 +48,7 @@ def time_and_id(cursor: str) -> tuple[datetime, str]:
 
 def encode_pair(first: str, second: str) -> str:
     """Make a cursor of two texts."""
-    return encode(json.dumps([first, second]))
+    return encode(f"{len(first)}:{first}{second}")
 
 
 def pair(cursor: str) -> tuple[str, str]:
@@ -58,13 +57,10 @@ def pair(cursor: str) -> tuple[str, str]:
     Raises:
         Unusable: It is none of ours.
     """
-    try:
-        place = json.loads(_decode(cursor))
-    except json.JSONDecodeError as error:
-        raise _unusable(cursor) from error
-    if not isinstance(place, list) or len(place) != 2 or not all(isinstance(part, str) for part in place):
+    length, colon, texts = _decode(cursor).partition(":")
+    if not (colon and length.isdecimal() and len(length) < 5 and int(length) <= len(texts)) or "\0" in texts:
         raise _unusable(cursor)
-    return place[0], place[1]
+    return texts[: int(length)], texts[int(length) :]
 
 
 def _decode(cursor: str) -> str:

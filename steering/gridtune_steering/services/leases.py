@@ -57,10 +57,9 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
             nonlocal rest
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
-            rest = workers.rest_of(steering, connection, task, place, now)
+            rest = workers.admit(steering, connection, task, message.worker, place, now)
             if rest:
                 return None
-            workers.note_ask(connection, task, message.worker, place, now)
             is_running = row.state == TaskState.RUNNING.value
             if is_running:
                 pace.refuse_in_vain(connection, task, message.remaining_seconds)
@@ -259,8 +258,7 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
             life.note(connection, _REAPER, row, "evaluation.lost", now, message=reason)
             task = tasks.find(connection, row.task_id)
             life.count_attempt(connection, row, task, now, reason, _REAPER, blame=Blame.LOST)
-            askers.forget(connection, row.task_id, row.worker)
-            silent.append(Place.of(row))
+            silent.append(row)
             touched.add(row.task_id)
         workers.note_lost(connection, silent)  # after all points: whoever holds a host waits for no point
     for name in sorted(touched):

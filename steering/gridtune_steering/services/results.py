@@ -164,11 +164,11 @@ def _free(
     steering: Steering, connection: Connection, row: Record, task: Record, now: datetime, *, leaving: bool
 ) -> None:
     """A worker is free, and expected to ask again unless it leaves or gets no points for now."""
-    place = retries.Place.of(row)
     if leaving:
         askers.forget(connection, task.id, row.worker)
-    elif task.state == TaskState.RUNNING.value and not workers.rest_of(steering, connection, task.id, place, now):
-        workers.note_ask(connection, task.id, row.worker, place, now)
+        return
+    is_running = task.state == TaskState.RUNNING.value
+    if is_running and not workers.admit(steering, connection, task.id, row.worker, retries.Place.of(row), now):
         points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
 
 

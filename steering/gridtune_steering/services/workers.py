@@ -8,7 +8,7 @@ task: then the points had better fail than wait for ever.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,9 +49,26 @@ def patience(steering: Steering) -> timedelta:
 # --- what happens on hosts
 
 
-def rest_of(steering: Steering, connection: Connection, task: str, place: Place, now: datetime) -> float:
-    """For how many seconds a host gets no point of a task; 0 if it does."""
+def admit(steering: Steering, connection: Connection, task: str, worker: str, place: Place, now: datetime) -> float:
+    """Note that a worker wants a point, or will soon.
+
+    Returns:
+        For how many seconds its host gets none, and then nothing was noted; 0 if it does.
+    """
     row = workers.find(connection, place.site, place.host)
+    rest = _rest(steering, connection, task, row, place, now)
+    if rest:
+        return rest
+    # the host goes before its workers, in every transaction, so that none waits for another in a circle
+    if row is None or now - row.last_seen_at > _SEEN_EVERY:
+        workers.see(connection, place.site, place.host, now=now)
+    askers.note(connection, task, worker, place.site, place.host, now=now)
+    return 0.0
+
+
+def _rest(
+    steering: Steering, connection: Connection, task: str, row: Record | None, place: Place, now: datetime
+) -> float:
     if row is None or not row.times_set_aside:
         return 0.0
     if row.set_aside_until is not None and row.set_aside_until > now:
@@ -61,17 +78,11 @@ def rest_of(steering: Steering, connection: Connection, task: str, place: Place,
     return left if left and _has_others(steering, connection, task, place, now) else 0.0
 
 
-def note_ask(connection: Connection, task: str, worker: str, place: Place, now: datetime) -> None:
-    """A worker wants a point, or will soon."""
-    askers.note(connection, task, worker, place.site, place.host, now=now)
-    workers.see(connection, place.site, place.host, now=now, unless_since=now - _SEEN_EVERY)
-
-
 def note_done(connection: Connection, evaluation: Record, now: datetime) -> None:
     """A result clears its host."""
     place = Place.of(evaluation)
     row = workers.take(connection, place.site, place.host, now=now)
-    _clear(connection, row, done=row.done + 1, last_seen_at=now)
+    _clear(connection, row, done=row.done + 1)
     if row.times_set_aside:
         _note_return(connection, row, now, actor=_ACTOR, reason="brought a result")
 
@@ -82,7 +93,6 @@ def note_failed(steering: Steering, connection: Connection, evaluation: Record, 
     row = workers.take(connection, place.site, place.host, now=now)
     streak = Streak.read(row.streak).with_miss(Miss(evaluation.task_id, evaluation.point, now))
     values = {
-        "last_seen_at": now,
         "failed": row.failed + 1,
         "failures_in_a_row": row.failures_in_a_row + 1,
         "streak": streak.write(),
@@ -99,13 +109,16 @@ def note_permanent(connection: Connection, evaluation: Record, now: datetime) ->
     """A failure that would have come anywhere is counted, and says nothing against its host."""
     place = Place.of(evaluation)
     row = workers.take(connection, place.site, place.host, now=now)
-    workers.update(connection, place.site, place.host, failed=row.failed + 1, last_seen_at=now)
+    workers.update(connection, place.site, place.host, failed=row.failed + 1)
 
 
-def note_lost(connection: Connection, places: Iterable[Place]) -> None:
-    """Losses are counted, and nothing more: hosts that are gone do not eat points."""
-    for place, n in sorted(Counter(places).items(), key=lambda entry: (entry[0].site, entry[0].host)):
+def note_lost(connection: Connection, lost: Sequence[Record]) -> None:
+    """Lost evaluations are counted, and nothing more: hosts that are gone do not eat points."""
+    counts = Counter(map(Place.of, lost))
+    for place, n in sorted(counts.items(), key=lambda entry: (entry[0].site, entry[0].host)):
         workers.add_lost(connection, place.site, place.host, n)
+    for row in lost:
+        askers.forget(connection, row.task_id, row.worker)
 
 
 def note_found(connection: Connection, place: Place) -> None:
