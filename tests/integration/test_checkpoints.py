@@ -105,7 +105,7 @@ def test_after_a_kill_the_training_goes_on_from_its_last_checkpoint(service: Rea
     [resumed] = [e for e in exported.evaluations if e.point == lost.point and e.state is EvaluationState.DONE]
     assert resumed.resumed_from is not None
     assert results(exported) == expected
-    assert 0 < n_repeated(exported) < 10
+    assert n_repeated(exported) < 10
     assert min(report.step for report in exported.reports if report.evaluation == resumed.id) > 1
 
 

@@ -163,9 +163,11 @@ def blend(space: SearchSpace, one: Parameters, other: Parameters, share: float, 
             values[name] = other[name] if rng.random() < share else one[name]
         else:
             values[name] = axis.decode((1 - share) * axis.encode(one[name]) + share * axis.encode(other[name]))
-    active = space.active(values)
-    missing = {name: space[name].sample(rng) for name in active if name not in values}
-    return {name: values.get(name, missing.get(name)) for name in active}
+    # what neither had may become active, and with it what hangs on that
+    for name in space.names:
+        if name not in values:
+            values[name] = space[name].sample(rng)
+    return {name: values[name] for name in space.active(values)}
 
 
 def middle(axis: Axis) -> float:
