@@ -370,6 +370,18 @@ def test_a_host_that_is_set_aside_is_waited_for_by_nobody(bench: Bench) -> None:
     assert summary(bench, task).counts == before
 
 
+def test_no_point_waits_for_a_host_that_is_set_aside(bench: Bench) -> None:
+    """It asked a moment ago, but is not there to take anything."""
+    task = bench.submit(points=40)
+    lease = bench.lease(task, **B)
+    break_host(bench, task, A)
+    bench.fail(lease, text="z is broken")
+
+    again = [bench.ask(task, **B | {"worker": f"wb{number}"}) for number in range(5)]
+
+    assert sorted(found.point for found in again if found is not None) == [0, 1, 2, 3, 4]
+
+
 def test_it_comes_back_on_probation_and_goes_for_longer(bench: Bench) -> None:
     """One point at a time; if that fails too, three times as long."""
     task = bench.submit(points=40)
