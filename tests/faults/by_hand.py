@@ -20,19 +20,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=40, help="faults of each run (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only kinds of faults with this in their name")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs in which all was well, too")
     chosen = parser.parse_args(arguments)
-    n_bad = sum(_run(seed, chosen.faults, chosen.keep) for seed in range(chosen.seed, chosen.seed + chosen.runs))
+    n_bad = sum(_run(seed, chosen) for seed in range(chosen.seed, chosen.seed + chosen.runs))
     return 1 if n_bad else 0
 
 
-def _run(seed: int, n_faults: int, keep: bool) -> bool:
+def _run(seed: int, chosen: argparse.Namespace) -> bool:
+    kinds = {name: kind for name, kind in FAULTS.items() if chosen.only in name}
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
-    outcome = run(folder, seed=seed, n_faults=n_faults)
+    outcome = run(folder, seed=seed, n_faults=chosen.faults, kinds=kinds)
     found = violations(outcome)
     sys.stdout.write(summary(outcome) + "\n")
     sys.stdout.writelines(f"  VIOLATED {line}\n" for line in found)
-    if found or keep:
+    if found or chosen.keep:
         sys.stdout.write(f"  everything is in {folder}\n")
     else:
         shutil.rmtree(folder)

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -223,10 +223,24 @@ def _fill_disk(scene: Scene) -> Harm | None:
     berth = scene.living()
     if berth is None or berth.agent is None:
         return None
-    pid, seconds = berth.agent.pid, scene.random.uniform(0.3, 2.0)
+    return berth.name, _forbid_writing(scene, berth.agent.pid)
+
+
+def _fill_disk_of_part(module: str) -> Callable[[Scene], Harm | None]:
+    """The database cannot be written to by one of the service's processes."""
+
+    def harm(scene: Scene) -> Harm | None:
+        pid = scene.part(module)
+        return None if pid is None else (f"{module} {pid}", _forbid_writing(scene, pid))
+
+    return harm
+
+
+def _forbid_writing(scene: Scene, pid: int) -> float:
+    seconds = scene.random.uniform(0.3, 2.0)
     _limit_files(pid, (0, resource.RLIM_INFINITY))
     scene.later(seconds, lambda: _limit_files(pid, _UNLIMITED))
-    return berth.name, seconds
+    return seconds
 
 
 def _limit_files(pid: int, limits: tuple[int, int]) -> None:
@@ -265,8 +279,10 @@ FAULTS: Final[dict[str, Kind]] = {
     "payload: freeze": Kind(_freeze_payload, 3),
     "web: kill -9": Kind(_kill_part(_WEB), 2),
     "web: freeze": Kind(_freeze_part(_WEB), 2),
+    "web: no space on disk": Kind(_fill_disk_of_part(_WEB), 2),
     "host: kill -9": Kind(_kill_part(_HOST), 2),
     "host: freeze": Kind(_freeze_part(_HOST), 2),
+    "host: no space on disk": Kind(_fill_disk_of_part(_HOST), 1),
     "service: kill -9": Kind(_kill_service, 1),
     "service: kill -9 of all": Kind(_kill_everything, 1),
     "service: restart": Kind(_restart_service, 1),
@@ -283,8 +299,8 @@ FAULTS: Final[dict[str, Kind]] = {
 # --- a run
 
 
-def run(folder: Path, *, seed: int, n_faults: int) -> Outcome:
-    """Do *n_faults* to a task while it runs, let it come to its end, and gather what is left."""
+def run(folder: Path, *, seed: int, n_faults: int, kinds: Mapping[str, Kind] = FAULTS) -> Outcome:
+    """Do *n_faults* of these kinds to a task while it runs, let it come to its end, and gather what is left."""
     began = time.monotonic()
     service = RealService(folder, settings=SETTINGS)
     complaints: list[str] = []
@@ -297,7 +313,7 @@ def run(folder: Path, *, seed: int, n_faults: int) -> Outcome:
         for berth in berths:
             berth.start()
         wait_for("the first training", (folder / TRAININGS).exists)
-        complaints += _do_harm(scene, task, n_faults)
+        complaints += _do_harm(scene, task, n_faults, kinds)
         complaints += _come_to_an_end(scene, task)
         exported = service.export(task)
         complaints += _close(service)
@@ -321,14 +337,14 @@ def _berth(service: RealService, task: str, number: int, seed: int) -> Iterator[
         berth.proxy.close()
 
 
-def _do_harm(scene: Scene, task: str, n_faults: int) -> list[str]:
+def _do_harm(scene: Scene, task: str, n_faults: int, kinds: Mapping[str, Kind]) -> list[str]:
     """Do the faults, one after the other at the seed's pace; returns what went wrong meanwhile."""
     complaints: list[str] = []
-    kinds, weights = list(FAULTS), [kind.weight for kind in FAULTS.values()]
+    names, weights = list(kinds), [kind.weight for kind in kinds.values()]
     while scene.journal.n_faults < n_faults:
         complaints += _pass_time(scene, task, scene.random.expovariate(1 / _PACE))
-        [name] = scene.random.choices(kinds, weights)
-        harm = FAULTS[name].harm(scene)
+        [name] = scene.random.choices(names, weights)
+        harm = kinds[name].harm(scene)
         if harm is not None:
             scene.journal.note(name, *harm)
     return complaints

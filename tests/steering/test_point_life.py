@@ -43,7 +43,6 @@ from gridtune_common.protocol import (
     TaskAction,
     TaskState,
     Tell,
-    Verdict,
 )
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.services import leases, records, results, tasks
@@ -263,42 +262,14 @@ class PointLife(RuleBasedStateMachine):
         if evaluation.state is EvaluationState.RUNNING:
             evaluation.expires_at = self._lease_end()
 
-    @rule(worker=WORKERS)
-    def ask_with_a_known_id(self, worker: str) -> None:
-        """The id of another request is refused."""
-        for message, lease in self.asks:
-            state = self.model.evaluations[lease.evaluation].state if lease else None
-            if message.worker != worker and state is EvaluationState.RUNNING:
-                with pytest.raises(RequestIdReused):
-                    leases.ask(self.bench.steering, OPERATOR, self.task, replace(message, worker=worker))
-                return
-
-    @precondition(has_leases)
-    @rule(which=WHICH)
-    def heartbeat(self, which: int) -> None:
-        """An evaluation of any age says that it is alive."""
-        lease = _pick(self.leases, which)
-        verdict = leases.heartbeat(self.bench.steering, OPERATOR, lease.evaluation, Heartbeat(lease.epoch))
-        self._check_verdict(lease, verdict)
-
     @precondition(has_leases)
     @rule(which=WHICH, steps=st.lists(st.integers(1, 4), max_size=3))
     def report(self, which: int, steps: list[int]) -> None:
-        """An evaluation of any age reports, some steps perhaps again."""
+        """An evaluation of any age says that it is alive, perhaps with reports, perhaps with some of them again."""
         lease = _pick(self.leases, which)
         message = Reports(lease.epoch, [Report(step, {"loss": float(step)}) for step in steps])
         verdict = leases.report(self.bench.steering, OPERATOR, lease.evaluation, message)
-        self._check_verdict(lease, verdict)
-
-    @precondition(has_leases)
-    @rule(which=WHICH, by=st.sampled_from([-1, 1]))
-    def speak_with_another_epoch(self, which: int, by: int) -> None:
-        """The epoch of another lease changes nothing."""
-        lease = _pick(self.leases, which)
-        steering, epoch = self.bench.steering, lease.epoch + by
-        assert leases.heartbeat(steering, OPERATOR, lease.evaluation, Heartbeat(epoch)).advice is Advice.LOST
-        tell = Tell(new_request_id(), epoch, {"loss": 0.0})
-        assert not results.tell(steering, OPERATOR, lease.evaluation, tell).accepted
+        assert verdict.advice is self.model.hear(lease.evaluation, self._lease_end())
 
     @precondition(has_leases)
     @rule(which=WHICH, loss=st.integers(0, 9), leaving=st.booleans())
@@ -309,14 +280,6 @@ class PointLife(RuleBasedStateMachine):
         message = Tell(new_request_id(), lease.epoch, metrics, leaving=leaving, reports=[Report(9, metrics)])
         expected = self.model.told(lease.evaluation, metrics)
         self._say(lease.evaluation, message, expected)
-
-    @precondition(has_leases)
-    @rule(which=WHICH, metrics=st.sampled_from([{}, {"loss": None}, {"other": 1.0}]))
-    def tell_nonsense(self, which: int, metrics: dict[str, float | None]) -> None:
-        """A result without its objective is refused."""
-        lease = _pick(self.leases, which)
-        with pytest.raises(Unusable):
-            results.tell(self.bench.steering, OPERATOR, lease.evaluation, Tell(new_request_id(), lease.epoch, metrics))
 
     @precondition(has_leases)
     @rule(
@@ -348,38 +311,35 @@ class PointLife(RuleBasedStateMachine):
         said = _pick(self.said, which)
         assert self._send(said.evaluation, said.message) == said.answer
 
-    @precondition(has_spoken)
-    @rule(which=WHICH)
-    def reuse_a_request_id(self, which: int) -> None:
-        """An id that was used belongs to its request."""
-        said = _pick(self.said, which)
+    @precondition(has_leases)
+    @rule(which=WHICH, by=st.sampled_from([-1, 1]), metrics=st.sampled_from([{}, {"loss": None}, {"other": 1.0}]))
+    def talk_nonsense(self, which: int, by: int, metrics: dict[str, float | None]) -> None:
+        """Another lease's epoch, a result without its objective and the id of another request change nothing."""
+        steering, lease = self.bench.steering, _pick(self.leases, which)
+        stale = Tell(new_request_id(), lease.epoch + by, {"loss": 0.0})
+        assert not results.tell(steering, OPERATOR, lease.evaluation, stale).accepted
+        assert leases.heartbeat(steering, OPERATOR, lease.evaluation, Heartbeat(stale.epoch)).advice is Advice.LOST
+        with pytest.raises(Unusable):
+            results.tell(steering, OPERATOR, lease.evaluation, Tell(new_request_id(), lease.epoch, metrics))
         with pytest.raises(RequestIdReused):
-            self._send(said.evaluation, replace(said.message, leaving=not said.message.leaving))
+            results.tell(steering, OPERATOR, lease.evaluation, replace(stale, metrics={"loss": 1.0}))
 
     # --- the service
 
-    @rule()
-    def work(self) -> None:
-        """A host looks around."""
+    @rule(has_died=st.booleans())
+    def work(self, has_died: bool) -> None:
+        """A host looks around; or its successor, which has its name, so that it need not wait for the lease."""
+        if has_died:
+            self.bench.new_host()
         self._look_around()
 
-    @rule()
-    def replace_the_host(self) -> None:
-        """A host dies; the next one has the same name, so it need not wait for the lease."""
-        self.bench.new_host()
-        self._look_around()
-
-    @rule(seconds=st.sampled_from([1.0, 20.0, 61.0, 200.0]))
-    def let_time_pass(self, seconds: float) -> None:
-        """Nobody does anything for a while."""
+    @rule(seconds=st.sampled_from([1.0, 61.0, 200.0]), notices=st.booleans())
+    def let_time_pass(self, seconds: float, notices: bool) -> None:
+        """The clock jumps, and the silent are lost if anybody notices."""
         self.bench.clock.advance(seconds)
-
-    @rule(seconds=st.sampled_from([1.0, 61.0]))
-    def reap(self, seconds: float) -> None:
-        """The clock jumps, and silent evaluations are lost."""
-        self.bench.clock.advance(seconds)
-        self.model.lose_expired(self.bench.clock())
-        leases.reap(self.bench.steering)
+        if notices:
+            self.model.lose_expired(self.bench.clock())
+            leases.reap(self.bench.steering)
 
     @rule(reachable=st.booleans())
     def be_silent_for_a_lease(self, reachable: bool) -> None:
@@ -495,9 +455,6 @@ class PointLife(RuleBasedStateMachine):
     def _lease_end(self) -> datetime:
         return self.bench.clock() + timedelta(seconds=LEASE_SECONDS)
 
-    def _check_verdict(self, lease: Lease, verdict: Verdict) -> None:
-        assert verdict.advice is self.model.hear(lease.evaluation, self._lease_end())
-
     def _say(self, evaluation: str, message: Ending, expected: bool) -> None:
         answer = self._send(evaluation, message)
         self.said.append(Said(evaluation, message, answer))
@@ -588,10 +545,11 @@ def _steering_in(folder: Path) -> Steering:
     return Steering(database=database, store=store, bell=RecordingBell(), clock=clock, settings=known)
 
 
-def test_points_live_by_the_rules() -> None:
+@pytest.mark.parametrize("n_lives", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_points_live_by_the_rules(n_lives: int) -> None:
     """In any order of asks, signs of life, last words, repetitions, silence, crashes and changes of mind."""
     checks = settings(
-        max_examples=60,
+        max_examples=n_lives,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
