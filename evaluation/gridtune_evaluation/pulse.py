@@ -140,18 +140,18 @@ class Pulse:
 
     def _printed(self) -> protocol.Output | None:
         """What a watched payload has printed since the last time."""
-        if self._seen is None:
+        if self._seen is None or time.monotonic() < self._look_at:
             return None
+        self._look_at = time.monotonic() + _WATCH_SECONDS
         piece = self._tail.since(self._seen, _WATCH_BYTES)
         start, self._seen = 0 if piece.restarted else self._seen, piece.offset
         return protocol.Output(self._lease.epoch, start, piece.offset, piece.text) if piece.text else None
 
     def _was_heard(self, verdict: protocol.Verdict | None) -> None:
+        if verdict is None:
+            return
+        self._outage.over()
         with self._changed:
-            self._look_at = time.monotonic() + _WATCH_SECONDS
-            if verdict is None:
-                return
-            self._outage.over()
             self._on_the_way = []
             self._plan_next(_BATCH_SECONDS, self._lease.heartbeat_seconds)
             if verdict.watched != (self._seen is not None):

@@ -30,7 +30,8 @@ def steering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeSt
 def detail(*evaluations: protocol.Evaluation, state: PointState = PointState.DONE) -> protocol.PointDetail:
     """A point whose second evaluation has a stored log."""
     log = protocol.StoredObject("o1", ObjectKind.LOG, 4, "e2", 9, "0" * 64, "gz", CREATED, committed_at=CREATED)
-    return protocol.PointDetail(make_point(4, state=state), list(evaluations), [], [log])
+    ended_at = None if state is PointState.RUNNING else CREATED
+    return protocol.PointDetail(make_point(4, state=state, ended_at=ended_at), list(evaluations), [], [log])
 
 
 FAILED = make_evaluation(id="e1", output_tail="no data\n")
@@ -100,14 +101,15 @@ def test_a_running_evaluation_is_followed_to_the_end(
             protocol.LiveOutput(EvaluationState.DONE, "e3", 3),
         ]
     )
-    steering.on("GET", POINT, detail(RUNNING))
+    details = iter([detail(RUNNING, state=PointState.RUNNING)] * 2)
+    steering.on("GET", POINT, lambda _asked: next(details, detail(RUNNING)))
     steering.on("GET", f"{POINT}/output", lambda _asked: next(looks))
 
     assert main(["logs", "t2t2t2t2", "4", "--follow"]) == 0
 
     printed = capsys.readouterr()
     assert printed.out == "one\ntwo\né"
-    assert printed.err.endswith("point 4 is done\n")
+    assert printed.err.endswith("point 4 has ended\n")
 
 
 def test_storage_is_a_table_with_its_sum(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:

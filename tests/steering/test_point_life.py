@@ -53,7 +53,12 @@ from gridtune_steering.testing import ManualClock, MemoryStore, RecordingBell
 from service_bench import OPERATOR, Bench
 
 LEASE_SECONDS = 60.0
-ATTEMPTS = 3
+ATTEMPTS, LOST, NODES = 3, 3, 4
+RULES = {"attempts": ATTEMPTS, "lost": LOST, "infrastructure": NODES, "stalled": 100, "same_failure": 0}
+#: Failures that are the node's.
+NODES_FAULT = {FailureCause.INFRASTRUCTURE, FailureCause.START}
+#: All workers are on one host: which host is better for a point is another matter.
+HOST = "node"
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 #: Which of the things that there are; the newest are the likeliest.
 WHICH = st.integers(0, 50)
@@ -66,9 +71,21 @@ class ModelPoint:
     """A point as it should be."""
 
     state: PointState = PointState.READY
-    attempts: int = 0
+    own: int = 0
+    lost: int = 0
+    nodes: int = 0
     epoch: int = 0
     metrics: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def attempts(self) -> int:
+        """All tries that failed or were lost."""
+        return self.own + self.lost + self.nodes
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nobody tries again."""
+        return self.own >= ATTEMPTS or self.lost >= LOST or self.nodes >= NODES
 
 
 @dataclass
@@ -96,8 +113,9 @@ class Model:
         """A worker has got a point."""
         ready = [number for number, point in self.points.items() if point.state is PointState.READY]
         assert self.state is TaskState.RUNNING
-        assert lease.point == min(ready), "returned points go ahead of new ones"
+        assert lease.point in ready
         point = self.points[lease.point]
+        assert point.attempts or not any(self.points[number].attempts for number in ready), "what came back goes first"
         point.state, point.epoch = PointState.RUNNING, point.epoch + 1
         assert (lease.epoch, lease.attempt) == (point.epoch, point.attempts + 1)
         assert lease.evaluation not in self.evaluations
@@ -109,11 +127,7 @@ class Model:
         point = self.points[evaluation.point]
         is_untouched = point.state is PointState.READY and point.epoch == evaluation.epoch
         if evaluation.state is EvaluationState.LOST and is_untouched:
-            evaluation.state, point.state, point.attempts = (
-                EvaluationState.RUNNING,
-                PointState.RUNNING,
-                point.attempts - 1,
-            )
+            evaluation.state, point.state, point.lost = EvaluationState.RUNNING, PointState.RUNNING, point.lost - 1
         if evaluation.state is EvaluationState.RUNNING:
             evaluation.expires_at = expires_at
             return Advice.CONTINUE
@@ -133,13 +147,14 @@ class Model:
         evaluation.state, point.state, point.metrics = EvaluationState.DONE, PointState.DONE, metrics
         return True
 
-    def failed(self, name: str, *, permanent: bool) -> bool:
+    def failed(self, name: str, cause: FailureCause, *, permanent: bool) -> bool:
         """An evaluation failed; whether that counts."""
-        return self._gives_back(name, EvaluationState.FAILED, counts=True, permanent=permanent)
+        counter = "nodes" if cause in NODES_FAULT else "own"
+        return self._gives_back(name, EvaluationState.FAILED, counter, permanent=permanent)
 
     def released(self, name: str) -> bool:
         """An evaluation gave its point back; whether that counts."""
-        return self._gives_back(name, EvaluationState.RELEASED, counts=False)
+        return self._gives_back(name, EvaluationState.RELEASED)
 
     def lose_expired(self, now: datetime) -> None:
         """The silent are lost."""
@@ -149,7 +164,7 @@ class Model:
 
     def lost(self, name: str) -> None:
         """Nobody has heard of an evaluation for too long."""
-        self._gives_back(name, EvaluationState.LOST, counts=True)
+        self._gives_back(name, EvaluationState.LOST, "lost")
 
     def end(self, state: TaskState) -> None:
         """The task has ended, and with it all that was open."""
@@ -161,13 +176,15 @@ class Model:
             if point.state in {PointState.READY, PointState.RUNNING}:
                 point.state = PointState.CANCELLED
 
-    def _gives_back(self, name: str, state: EvaluationState, *, counts: bool, permanent: bool = False) -> bool:
+    def _gives_back(self, name: str, state: EvaluationState, counter: str = "", *, permanent: bool = False) -> bool:
         evaluation = self.evaluations[name]
         if evaluation.state is not EvaluationState.RUNNING:
             return False
         point = self.points[evaluation.point]
-        evaluation.state, point.attempts = state, point.attempts + counts
-        has_failed = counts and (permanent or point.attempts >= ATTEMPTS)
+        evaluation.state = state
+        if counter:
+            setattr(point, counter, getattr(point, counter) + 1)
+        has_failed = bool(counter) and (permanent or point.is_used_up)
         point.state = PointState.FAILED if has_failed else PointState.READY
         return True
 
@@ -224,11 +241,11 @@ class PointLife(RuleBasedStateMachine):
     @initialize(points=st.integers(1, 5))
     def submit(self, points: int) -> None:
         """A user submits a task."""
-        self.task = self.bench.submit(points=points, retry={"attempts": ATTEMPTS})
+        self.task = self.bench.submit(points=points, retry=RULES)
         self.model.budget = points
         self._look()
         for worker in ("w1", "w2", "w3"):
-            self._ask(Ask(new_request_id(), worker))
+            self._ask(Ask(new_request_id(), worker, host=HOST))
         self._look_around()
 
     # --- workers
@@ -236,12 +253,12 @@ class PointLife(RuleBasedStateMachine):
     @rule(worker=WORKERS)
     def ask(self, worker: str) -> None:
         """A worker asks, whether or not it holds a point."""
-        self._ask(Ask(new_request_id(), worker))
+        self._ask(Ask(new_request_id(), worker, host=HOST))
 
     @rule(worker=WORKERS)
     def wait_for_a_point(self, worker: str) -> None:
         """A worker's ask waits until the host had time to make a point."""
-        self._ask(Ask(new_request_id(), worker))
+        self._ask(Ask(new_request_id(), worker, host=HOST))
         if self.asks and self.asks[-1][1] is None:
             self._look_around()
             self._ask(self.asks[-1][0], 0)
@@ -292,7 +309,7 @@ class PointLife(RuleBasedStateMachine):
         """An evaluation of any age fails."""
         lease = _pick(self.leases, which)
         message = Fail(new_request_id(), lease.epoch, cause, permanent=permanent, leaving=leaving)
-        expected = self.model.failed(lease.evaluation, permanent=permanent)
+        expected = self.model.failed(lease.evaluation, cause, permanent=permanent)
         self._say(lease.evaluation, message, expected)
 
     @precondition(has_leases)

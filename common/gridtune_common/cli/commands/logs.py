@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from zlib import error as zlib_error
 
@@ -20,6 +20,8 @@ from gridtune_common.errors import ConfigurationError
 from gridtune_common.protocol import EvaluationState, ObjectKind
 
 _POLL_SECONDS = 1.0
+#: Shorter ends of outputs are whole outputs, in bytes.
+_WHOLE = 8000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             output.note(f"point {arguments.point} was not tried yet")
         if arguments.last:
             ended = [] if is_running else ended[-1:]
-        _print_stored(client, arguments.task, detail, ended)
+        _print_stored(client, arguments.task, detail, ended, {})
         if arguments.follow:
             _follow(client, arguments.task, arguments.point, {each.id for each in ended})
         elif is_running:
@@ -50,17 +52,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_stored(
-    client: Client, task: str, detail: protocol.PointDetail, evaluations: Sequence[protocol.Evaluation]
+    client: Client,
+    task: str,
+    detail: protocol.PointDetail,
+    evaluations: Sequence[protocol.Evaluation],
+    seen: Mapping[str, int],
 ) -> None:
+    """Print logs of evaluations that have ended, each from where it was *seen* up to while it ran."""
     logs = {each.evaluation: each for each in detail.objects if each.kind is ObjectKind.LOG and each.committed_at}
     for evaluation in evaluations:
-        _head(evaluation.id, evaluation.attempt, evaluation.worker, evaluation.state.value, evaluation.message)
-        stored = logs.get(evaluation.id)
+        if evaluation.id not in seen:
+            _head(evaluation.id, evaluation.attempt, evaluation.worker, evaluation.state.value, evaluation.message)
+        stored, skipped = logs.get(evaluation.id), seen.get(evaluation.id, 0)
         if stored is None:
-            _write(evaluation.output_tail)
+            content = evaluation.output_tail.encode()
+            _write(content[skipped if len(content) < _WHOLE else 0 :].decode("utf-8", "replace"))
             continue
         for piece in _unpacked(client, task, stored):
-            output.emit_bytes(piece)
+            output.emit_bytes(piece[skipped:])
+            skipped = max(skipped - len(piece), 0)
         output.flush()
 
 
@@ -91,19 +101,26 @@ def _follow(client: Client, task: str, point: int, shown: set[str]) -> None:
     seen: dict[str, int] = {}
     while True:
         live = client.live_output(task, point)
+        is_new = live.evaluation not in seen
+        if live.state is not EvaluationState.RUNNING or is_new:
+            if _catch_up(client, task, point, shown, seen):
+                output.note(f"point {point} has ended")
+                return
         if live.state is EvaluationState.RUNNING:
-            if live.evaluation not in seen:
+            if is_new:
                 _head(live.evaluation, live.attempt, "", "running", "")
             seen[live.evaluation] = _print_new(live, seen.get(live.evaluation, 0))
-        else:
-            detail = client.point(task, point)
-            fresh = [each for each in detail.evaluations if each.id not in {*shown, *seen}]
-            _print_stored(client, task, detail, fresh)
-            shown |= {each.id for each in fresh}
-            if detail.point.state.value in ("done", "failed", "stopped", "cancelled"):
-                output.note(f"point {point} is {detail.point.state.value}")
-                return
         time.sleep(_POLL_SECONDS)
+
+
+def _catch_up(client: Client, task: str, point: int, shown: set[str], seen: dict[str, int]) -> bool:
+    """Print the rest of what has ended meanwhile; whether the point has ended, too."""
+    detail = client.point(task, point)
+    ended = [each for each in detail.evaluations if each.state is not EvaluationState.RUNNING]
+    fresh = [each for each in ended if each.id not in shown]
+    _print_stored(client, task, detail, fresh, seen)
+    shown |= {each.id for each in fresh}
+    return detail.point.ended_at is not None
 
 
 def _print_new(live: protocol.LiveOutput, seen: int) -> int:
