@@ -90,8 +90,11 @@ def _restore(
     until = time.monotonic() + _PATIENCE_WITH_STORAGE
     give_up = lambda: leaving.now() is not None or time.monotonic() > until  # noqa: E731 - an argument
     try:
+        started = time.monotonic()
         with equipment.connect() as steering:
-            return restore(steering, equipment.carrier, lease, room.directory, aside, give_up)
+            restored = restore(steering, equipment.carrier, lease, room.directory, aside, give_up)
+        equipment.time_left.note_saving(time.monotonic() - started)  # the way there will take about as long
+        return restored
     except (ServiceError, TransferError) as error:
         leave = leaving.now()
         if leave is not None:

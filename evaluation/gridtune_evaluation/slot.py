@@ -120,7 +120,7 @@ class Slot:
             )
         except ServiceError as error:
             if isinstance(error, Refused) and error.kind == "TooLittleTime":
-                _log.info("No point is worth to begin: %s", error, extra={"action": "too_little_time"})
+                _log.info("Too little time for another point: %s", error, extra={"action": "too_little_time"})
                 return End.WALLTIME
             _log.error("Cannot ask for a point: %s", error, extra={"action": "ask_failed"})
             if is_forbidden(error):

@@ -23,7 +23,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Callable
 
@@ -107,14 +107,14 @@ class Workplace:
             return
         for lock in self._folder.glob("*.lock"):
             room = lock.with_suffix("")
-            with open(lock) as held:
+            with suppress(FileNotFoundError), open(lock) as held:  # another agent may be faster
                 if not _try_lock(held.fileno()):
                     continue  # its agent lives
                 _log.info("Removing %s, left by an agent that was killed.", room, extra={"action": "work_swept"})
                 for left in (room, aside_of(room)):
                     if left.exists():
                         _remove(left)
-                lock.unlink(missing_ok=True)
+                lock.unlink()
 
     def _has(self, entry: protocol.FileEntry) -> bool:
         try:
@@ -143,12 +143,27 @@ def _beside(room: Path, suffix: str) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a file as a sign of life, gone afterwards."""
-    with open(path, "w") as lock:
-        _try_lock(lock.fileno())
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    lock = open(path, "w")
+    try:
+        while not _is_held(lock.fileno(), path):  # somebody was just sweeping it away
+            lock.close()
+            lock = open(path, "w")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
+
+
+def _is_held(descriptor: int, path: Path) -> bool:
+    """Lock a file, and tell whether it still has its name; where there are no locks, nobody sweeps either."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -42,7 +42,7 @@ json.dump({{"loss": step, "first": first, "resumed": resumed}}, open("output.jso
 RULE = {"paths": ["state"], "interval": "100s"}
 
 
-def training(steps: int = 10, pause: float = 0.05, **document: Any) -> protocol.Payload:
+def training(steps: int = 10, pause: float = 0.2, **document: Any) -> protocol.Payload:
     """A payload that runs `TRAIN`."""
     code = textwrap.dedent(TRAIN.format(steps=steps, pause=pause))
     return make_payload(python(code), **{"checkpoint": RULE, "grace": "5s", **document})
@@ -131,7 +131,7 @@ def test_a_store_that_is_away_never_holds_a_training_up(tmp_path: Path) -> None:
     """The result comes without its checkpoints."""
     carrier = FakeCarrier()
     carrier.is_away = True
-    payload = training(steps=5, checkpoint={"paths": ["state"], "interval": "0.1s"})
+    payload = training(steps=5, pause=0.1, checkpoint={"paths": ["state"], "interval": "0.1s"})
     fake = FakeSteering(payload, [make_lease()])
     started = time.monotonic()
 
@@ -325,7 +325,7 @@ def test_what_killed_agents_left_is_swept(tmp_path: Path) -> None:
 
         rooms = sorted(path.name for path in (tmp_path / "t1").iterdir())
 
-    assert rooms == ["0-1-e0-1", "0-1-e0-1.aside", "0-1-e0-1.lock", "files"]
+    assert rooms == ["0-1-e0-1", "0-1-e0-1.aside", "0-1-e0-1.lock", "files", "logs"]
 
 
 def test_a_watched_payloads_output_is_sent(tmp_path: Path) -> None:

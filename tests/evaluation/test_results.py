@@ -19,7 +19,7 @@ def test_result_file_counts_first(tmp_path: Path) -> None:
     word = tell_of(tmp_path, command, result={"stdout": {"loss": r"loss=(\S+)"}})
 
     assert word.metrics == {"loss": 4.0, "auc": 0.9}
-    assert (word.exit_code, word.output_tail) == (0, "")
+    assert (word.exit_code, word.output_tail) == (0, "loss=6\n")
 
 
 def test_result_file_can_have_another_name(tmp_path: Path) -> None:
