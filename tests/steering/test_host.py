@@ -63,7 +63,7 @@ def test_a_host_that_lost_a_task_writes_nothing(bench: Bench) -> None:
 
 def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that comes between the reading of a failure and its learning is what the optimizer learns."""
-    task = bench.submit(points=1, retry={"attempts": 1})
+    task = bench.submit(points=1, retry={"lost": 1})
     late = bench.lease(task)
     bench.clock.advance(61.0)
     leases.reap(bench.steering)
