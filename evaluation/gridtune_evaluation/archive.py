@@ -30,7 +30,7 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,7 @@ def pack(
     target: Path,
     *,
     before: Fingerprint | None = None,
+    without: Collection[str] = (),
     form: ArchiveFormat | None = None,
     attempts: int = 5,
     pause_seconds: float = 1.0,
@@ -133,6 +134,7 @@ def pack(
         patterns: Relative paths; ``*`` and ``?`` match names; a folder stands for everything in it.
         target: The archive's file, outside of *root*.
         before: The fingerprint of the last snapshot.
+        without: Files and folders that no pattern reaches.
         form: ``TAR`` or ``TAR_ZSTD``; None for the best that there is.
         attempts: How often to try to find the files at rest.
         pause_seconds: The time between two tries.
@@ -148,7 +150,7 @@ def pack(
     for attempt in range(attempts):
         if attempt:
             sleep(pause_seconds)
-        entries = _settled(root, patterns, sleep)
+        entries = _settled(root, patterns, without, sleep)
         if not entries:
             return None
         fingerprint = _fingerprint(entries)
@@ -159,7 +161,7 @@ def pack(
         except _Moved as moved:
             changed = [moved.name]
             continue
-        changed = _differences(entries, _listing(root, patterns))
+        changed = _differences(entries, _listing(root, patterns, without))
         if not changed:
             n_files = sum(not entry.is_folder for entry in entries.values())
             return Packed(size, sha256, chosen, n_files, fingerprint)
@@ -178,8 +180,8 @@ def unpack(archive: Path, root: Path, sha256: str, size: int) -> None:
     """
     verify(archive, sha256, size)
     root.mkdir(parents=True, exist_ok=True)
-    # A sibling is on the same file system, so files move into place without being copied.
-    draft = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name[:32]}."))
+    # Beside the archive: on the same file system, so that files move into place, and swept with it if this is killed.
+    draft = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{root.name[:32]}."))
     try:
         _extract(archive, draft)
         _merge(draft, root)
@@ -207,14 +209,14 @@ def checksum(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def fingerprint(root: Path, patterns: Sequence[str]) -> Fingerprint:
+def fingerprint(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> Fingerprint:
     """What the files below *root* look like now, to be told from how they look later."""
-    return _fingerprint(_listing(root, patterns))
+    return _fingerprint(_listing(root, patterns, without))
 
 
-def newest_change(root: Path, patterns: Sequence[str]) -> float | None:
+def newest_change(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> float | None:
     """When one of the files was touched last, in seconds since 1970; None if there is none."""
-    times = [entry.mtime_ns / 1e9 for entry in _listing(root, patterns).values() if entry.mtime_ns]
+    times = [entry.mtime_ns / 1e9 for entry in _listing(root, patterns, without).values() if entry.mtime_ns]
     return max(times, default=None)
 
 
@@ -242,16 +244,18 @@ class _Entry:
         return stat.S_ISDIR(self.mode)
 
 
-def _settled(root: Path, patterns: Sequence[str], sleep: Callable[[float], object]) -> dict[str, _Entry]:
-    entries = _listing(root, patterns)
+def _settled(
+    root: Path, patterns: Sequence[str], without: Collection[str], sleep: Callable[[float], object]
+) -> dict[str, _Entry]:
+    entries = _listing(root, patterns, without)
     if any(0 <= time.time() - entry.mtime_ns / 1e9 < _TICK_SECONDS for entry in entries.values()):
         sleep(_TICK_SECONDS)
-        entries = _listing(root, patterns)
+        entries = _listing(root, patterns, without)
     return entries
 
 
-def _listing(root: Path, patterns: Sequence[str]) -> dict[str, _Entry]:
-    census = _Census(root)
+def _listing(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> dict[str, _Entry]:
+    census = _Census(root, without)
     for pattern in patterns:
         for name in _matches(root, [part for part in pattern.split("/") if part not in ("", ".")]):
             census.add(name)
@@ -290,14 +294,15 @@ def _inside(folder: Path) -> list[str]:
 class _Census:
     """Collects entries by their names relative to the root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, without: Collection[str] = ()) -> None:
         self._root = root
+        self._without = frozenset(without)
         self._real_root = os.path.realpath(root)
         self.entries: dict[str, _Entry] = {}
 
     def add(self, name: str) -> None:
         """Take a file, a link with what it points to, or a folder with all in it; leave out whatever else it is."""
-        if name in self.entries:
+        if name in self.entries or name in self._without or name.partition("/")[0] in self._without:
             return
         try:
             status = os.lstat(self._root / name)

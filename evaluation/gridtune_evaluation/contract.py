@@ -7,7 +7,7 @@
   that file always has both.
 * ``GRIDTUNE_DIR``: the control folder, ``.gridtune`` in the working directory. The payload appends lines to
   ``reports.jsonl`` there, the agent creates ``stop`` there when the payload should end.
-* ``GRIDTUNE_CHECKPOINT_DIR``: a folder in there; what is put into it is part of every checkpoint. The payload
+* ``GRIDTUNE_CHECKPOINT_DIR``: a folder beside it; what is put into it is part of every checkpoint. The payload
   asks for a checkpoint at once by the file ``checkpoint`` in the control folder, best with ``{"step": 3}`` in it;
   the file goes when the checkpoint is taken.
 * ``GRIDTUNE_RESUME_STEP``, if the training goes on from a checkpoint whose step is known.
@@ -47,7 +47,7 @@ class Room:
         self.result = directory / plan.result_file
         self.reports = self.control / "reports.jsonl"
         self.stop = self.control / "stop"
-        self.saved = self.control / "saved"
+        self.saved = directory / ".gridtune-saved"
         self.save_request = self.control / "checkpoint"
 
     def furnish(self, values: Mapping[str, Any]) -> None:

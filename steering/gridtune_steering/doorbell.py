@@ -108,6 +108,21 @@ class Listener:
         self.close()
 
 
+class Gate:
+    """Lets so many in at a time, and no more; the others come again."""
+
+    def __init__(self, places: int) -> None:
+        self._places = threading.BoundedSemaphore(places)
+
+    def enter(self) -> bool:
+        """Take a place if one is free; to be given back by `leave`."""
+        return self._places.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._places.release()
+
+
 class WaitingRoom:
     """Where the asks of one web process wait for their task's ring. One thread listens for all.
 

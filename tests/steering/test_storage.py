@@ -16,6 +16,7 @@ from gridtune_common.protocol import (
     Lease,
     ObjectKind,
     Outcome,
+    PointState,
     ReportDamage,
     Scope,
     StoredObject,
@@ -303,19 +304,20 @@ def test_uploads_that_were_given_up_are_collected(bench: Bench) -> None:
 
 
 def test_what_the_bookkeeping_does_not_know_is_deleted(bench: Bench) -> None:
-    """Strays of killed processes go when they are old, the rest stays."""
+    """Strays of killed processes go when they are old; what belongs to a task of another service stays."""
     task = bench.submit()
     lease = bench.lease(task)
     known = save(bench, lease)
     store = store_of(bench)
-    store.write("tasks/x/0/e/stray", b"?")
-    store.begin("tasks/x/0/e/begun", 1, 1)
+    store.write(f"tasks/{task}/0/e/stray", b"?")
+    store.begin(f"tasks/{task}/0/e/begun", 1, 1)
+    store.write("tasks/another/0/e/theirs", b"!")
     assert collecting.search(bench.steering) == 0
 
     bench.clock.advance(bench.steering.settings.storage_abandon_seconds + 1)
 
     assert collecting.search(bench.steering) == 2
-    assert [key.rpartition("/")[2] for key in store.objects] == [known]
+    assert sorted(key.rpartition("/")[2] for key in store.objects) == sorted([known, "theirs"])
 
 
 def test_the_duty_is_done_now_and_then_by_one_host(bench: Bench) -> None:
@@ -398,3 +400,30 @@ def test_what_is_stored_is_told(bench: Bench) -> None:
 
     assert (item.task, item.name, item.n_objects) == (task, "bench", 4)
     assert (item.committed_bytes, item.pending_bytes, item.doomed_bytes) == (21, 7, 7)
+
+
+def test_an_upload_that_was_given_up_does_not_use_the_quota_up(bench: Bench) -> None:
+    """An evaluation sends one checkpoint after the other: the next one takes the place of one that did not arrive."""
+    steering = replace(bench.steering, settings=replace(bench.steering.settings, storage_task_quota=10))
+    task = bench.submit()
+    lease = bench.lease(task)
+
+    for _ in range(3):
+        upload = storage.begin(steering, OPERATOR, lease.evaluation, begin())
+
+    store_of(bench).put(upload.urls[0], CONTENT)
+    assert commit(bench, lease, upload.id).accepted
+
+
+def test_a_training_that_gets_on_may_lose_any_number_of_workers(bench: Bench) -> None:
+    """Those count that were lost since the last checkpoint."""
+    task = bench.submit(retry={"lost": 2})
+    for step in range(5):
+        save(bench, bench.lease(task, f"w{step}"), step)
+        lose(bench)
+    assert records.point_detail(bench.steering, OPERATOR, task, 0).point.state is PointState.READY
+
+    bench.lease(task, "last")
+    lose(bench)
+
+    assert records.point_detail(bench.steering, OPERATOR, task, 0).point.state is PointState.FAILED

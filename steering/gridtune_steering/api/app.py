@@ -18,7 +18,7 @@ from gridtune_steering.api import problems, validation
 from gridtune_steering.api import views as _views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.routing import ROUTES, Route
-from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import tokens
 from gridtune_steering.services.access import Caller
@@ -37,8 +37,9 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     app = Flask("gridtune_steering", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = steering.settings.body_limit
     app.url_map.strict_slashes = False
+    transfers = Gate(max(1, steering.settings.threads // 4))
     for entry in ROUTES:
-        _serve(app, entry, steering, room)
+        _serve(app, entry, steering, room, transfers)
     app.register_error_handler(HTTPException, _refuse)
     for kind in problems.TRANSLATED:
         app.register_error_handler(kind, _say_no)
@@ -48,14 +49,14 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     return app
 
 
-def _serve(app: Flask, entry: Route, steering: Steering, room: WaitingRoom) -> None:
-    view = _view(entry, steering, room)
+def _serve(app: Flask, entry: Route, steering: Steering, room: WaitingRoom, transfers: Gate) -> None:
+    view = _view(entry, steering, room, transfers)
     paths = [PREFIX + entry.path, *([entry.path] if entry.path in _AT_ROOT else [])]
     for index, path in enumerate(paths):
         app.add_url_rule(path, f"{entry.name}/{index}", view, methods=[entry.method])
 
 
-def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., Response]:
+def _view(entry: Route, steering: Steering, room: WaitingRoom, transfers: Gate) -> Callable[..., Response]:
     def view(**variables: Any) -> Response:
         caller = _caller(steering, entry) if entry.access.needs_token else None
         arguments = dict(variables)
@@ -63,7 +64,9 @@ def _view(entry: Route, steering: Steering, room: WaitingRoom) -> Callable[..., 
             arguments["query"] = validation.read_query(entry.query, request.args)
         if entry.body is not None:
             arguments["body"] = validation.read_body(entry.body, _whole_body())
-        answer = entry.view(Context(steering=steering, room=room, known_caller=caller), **arguments)
+        answer = entry.view(
+            Context(steering=steering, room=room, transfers=transfers, known_caller=caller), **arguments
+        )
         if isinstance(answer, Response):
             return answer
         content = b"" if answer is None else wire.dump(answer).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotAuthenticated
 from gridtune_steering.services.steering import Steering
@@ -12,10 +12,14 @@ from gridtune_steering.services.steering import Steering
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One request's surroundings; *known_caller* is None on open routes."""
+    """One request's surroundings; *known_caller* is None on open routes.
+
+    *transfers* keeps large bodies from taking all threads: heartbeats have to get through.
+    """
 
     steering: Steering
     room: WaitingRoom
+    transfers: Gate
     known_caller: Caller | None
 
     @property

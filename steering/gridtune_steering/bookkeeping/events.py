@@ -43,3 +43,8 @@ def page(connection: Connection, task: str, *, kind: str | None, after: int, lim
     if kind is not None:
         query = query.where(events.c.kind == kind)
     return connection.execute(query.order_by(events.c.id).limit(limit)).all()
+
+
+def tells_of(connection: Connection, task: str) -> bool:
+    """Whether there is, or ever was, a task with this id here."""
+    return connection.execute(sa.select(events.c.id).where(events.c.task_id == task).limit(1)).first() is not None

@@ -75,8 +75,10 @@ def of_point(connection: Connection, task: str, point: int) -> Sequence[Record]:
 
 
 def total_size(connection: Connection, *, task: str | None = None, owner: str | None = None) -> int:
-    """Bytes of all objects, pending ones included, of a task or of a user."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(objects.c.size), 0))
+    """Bytes of all objects of a task or of a user; uploads on their way count, those that were given up do not."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(objects.c.size), 0)).where(
+        sa.or_(objects.c.committed_at.is_not(None), objects.c.doomed_at.is_(None))
+    )
     if task is not None:
         query = query.where(objects.c.task_id == task)
     if owner is not None:
@@ -118,6 +120,29 @@ def doom(connection: Connection, ids: Sequence[str], *, at: datetime, why: str) 
     if ids:
         earlier = sa.or_(objects.c.doomed_at.is_(None), objects.c.doomed_at > at)
         connection.execute(sa.update(objects).where(objects.c.id.in_(ids), earlier).values(doomed_at=at, doom=why))
+
+
+def doom_pending(connection: Connection, evaluation: str, kind: ObjectKind, *, at: datetime) -> None:
+    """Give up the uploads of this kind that an evaluation has begun: it sends one after the other."""
+    connection.execute(
+        sa.update(objects)
+        .where(
+            objects.c.evaluation_id == evaluation,
+            objects.c.kind == kind.value,
+            objects.c.committed_at.is_(None),
+            objects.c.doomed_at.is_(None),
+        )
+        .values(doomed_at=at, doom="another upload was begun")
+    )
+
+
+def last_commit(connection: Connection, task: str, point: int) -> datetime | None:
+    """When a checkpoint of a point was committed last; None if never, or long ago."""
+    query = sa.select(sa.func.max(objects.c.committed_at, type_=objects.c.committed_at.type)).where(
+        objects.c.task_id == task, objects.c.point == point, objects.c.kind == ObjectKind.CHECKPOINT.value
+    )
+    moment: datetime | None = connection.execute(query).scalar_one()
+    return moment
 
 
 def doom_finished_points(connection: Connection, *, at: datetime) -> int:

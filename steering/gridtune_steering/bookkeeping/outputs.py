@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from gridtune_common.protocol import EvaluationState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, outputs
 
 
@@ -32,3 +33,11 @@ def keep(connection: Connection, evaluation: str, *, start: int, end: int, text:
 def forget(connection: Connection, evaluation: str) -> None:
     """Drop it: the evaluation has ended."""
     connection.execute(sa.delete(outputs).where(outputs.c.evaluation_id == evaluation))
+
+
+def forget_ended(connection: Connection) -> None:
+    """Drop what belongs to evaluations that have ended without a word of their own."""
+    runs = sa.exists().where(
+        evaluations.c.id == outputs.c.evaluation_id, evaluations.c.state == EvaluationState.RUNNING.value
+    )
+    connection.execute(sa.delete(outputs).where(sa.not_(runs)))

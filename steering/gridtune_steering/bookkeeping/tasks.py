@@ -30,8 +30,9 @@ def find(connection: Connection, task: str) -> Record | None:
 
 
 def find_for_update(connection: Connection, task: str) -> Record | None:
-    """A task by its id, locked until the transaction ends."""
-    return connection.execute(sa.select(tasks).where(tasks.c.id == task).with_for_update()).one_or_none()
+    """A task by its id, locked until the transaction ends; rows that refer to it may be added meanwhile."""
+    query = sa.select(tasks).where(tasks.c.id == task).with_for_update(key_share=True)
+    return connection.execute(query).one_or_none()
 
 
 def page(

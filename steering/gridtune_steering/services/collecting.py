@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
 
-from gridtune_steering.bookkeeping import duties, objects
+from gridtune_steering.bookkeeping import duties, events, objects, outputs
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.storage import PREFIX
@@ -71,6 +71,8 @@ def collect(steering: Steering) -> Collected:
     """
     doomed = _doom(steering)
     deleted = 0
+    with steering.database.write() as connection:
+        outputs.forget_ended(connection)
     while due := _due(steering):
         _delete(steering, due)
         deleted += len(due)
@@ -106,6 +108,9 @@ def _delete(steering: Steering, due: Sequence[Record]) -> None:
 def search(steering: Steering) -> int:
     """Delete from the store what the bookkeeping does not know: left by a process that was killed in between.
 
+    Only of tasks of this database: the store may have been given to another service by mistake, or the database may be
+    older than what is stored.
+
     Raises:
         StoreAway: The store does not answer.
     """
@@ -126,9 +131,11 @@ def search(steering: Steering) -> int:
 
 
 def _unknown(steering: Steering, keys: Sequence[str]) -> list[str]:
+    tasks = {key: key.removeprefix(PREFIX).partition("/")[0] for key in keys}
     with steering.database.read() as connection:
         known = objects.known_keys(connection, keys)
-    return [key for key in keys if key not in known]
+        ours = {task for task in set(tasks.values()) if events.tells_of(connection, task)}
+    return [key for key in keys if key not in known and tasks[key] in ours]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -22,7 +22,7 @@ from gridtune_common.protocol import (
     PointState,
 )
 from gridtune_common.taskfile import Retry
-from gridtune_steering.bookkeeping import circumstances, evaluations, events, points, tasks
+from gridtune_steering.bookkeeping import circumstances, evaluations, events, objects, points, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotFound
@@ -78,7 +78,10 @@ def count_attempt(
     """The point has one attempt less: it waits for the next worker, or has failed for good."""
     tally = Tally.of(point_of(connection, row))
     trouble = Trouble(Place.of(row), blame, now)
-    verdict = after_trouble(tally, trouble, rules_of(task), reason[:MESSAGE_LIMIT], permanent=permanent)
+    saved_at = objects.last_commit(connection, row.task_id, row.point)
+    verdict = after_trouble(
+        tally, trouble, rules_of(task), reason[:MESSAGE_LIMIT], permanent=permanent, saved_at=saved_at
+    )
     _settle(connection, row, verdict, now, actor)
 
 

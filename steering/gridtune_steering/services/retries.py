@@ -109,6 +109,15 @@ class Tally:
         """Tries that the training failed by itself."""
         return self.attempts - self.lost - self.infrastructure
 
+    def count(self, blame: Blame, since: datetime | None) -> int:
+        """How many tries ended so; if *since* is given, after that, as far as that is remembered."""
+        total = {Blame.LOST: self.lost, Blame.INFRASTRUCTURE: self.infrastructure, Blame.PAYLOAD: self.own}[blame]
+        if since is None:
+            return total
+        before = sum(trouble.blame is blame and trouble.at <= since for trouble in self.troubles)
+        forgotten = total - sum(trouble.blame is blame for trouble in self.troubles)
+        return total - before - (forgotten if self.troubles and self.troubles[0].at <= since else 0)
+
     def with_trouble(self, trouble: Trouble) -> Tally:
         """One try more did not end well."""
         return replace(
@@ -133,16 +142,29 @@ class Verdict:
     message: str = ""
 
 
-def after_trouble(tally: Tally, trouble: Trouble, rules: Retry, reason: str, *, permanent: bool = False) -> Verdict:
-    """A try failed or was lost."""
+def after_trouble(
+    tally: Tally,
+    trouble: Trouble,
+    rules: Retry,
+    reason: str,
+    *,
+    permanent: bool = False,
+    saved_at: datetime | None = None,
+) -> Verdict:
+    """A try failed or was lost.
+
+    A training of many stretches meets many bad nodes, so those are forgotten that it had met before its last
+    checkpoint, which was committed at *saved_at*.
+    """
     now = tally.with_trouble(trouble)
     if permanent:
         return Verdict(now, True, reason)
-    if trouble.blame is Blame.LOST and now.lost >= rules.lost:
-        hint = f"; {_times(now.lost, 'worker was', 'workers were')} lost with this point (retry.lost)"
+    lost, infrastructure = (now.count(blame, saved_at) for blame in (Blame.LOST, Blame.INFRASTRUCTURE))
+    if trouble.blame is Blame.LOST and lost >= rules.lost:
+        hint = f"; {_times(lost, 'worker was', 'workers were')} lost with this point (retry.lost)"
         return Verdict(now, True, f"{reason}{hint}: does it need more memory than there is?")
-    if trouble.blame is Blame.INFRASTRUCTURE and now.infrastructure >= rules.infrastructure:
-        hint = f"; {_times(now.infrastructure, 'try', 'tries')} failed by their nodes (retry.infrastructure)"
+    if trouble.blame is Blame.INFRASTRUCTURE and infrastructure >= rules.infrastructure:
+        hint = f"; {_times(infrastructure, 'try', 'tries')} failed by their nodes (retry.infrastructure)"
         return Verdict(now, True, f"{reason}{hint}")
     return Verdict(now, trouble.blame is Blame.PAYLOAD and now.own >= rules.attempts, reason)
 

@@ -110,6 +110,7 @@ def _note(
 
         def effect() -> _Begun:
             _check_right(row, message)
+            objects.doom_pending(connection, evaluation, message.kind, at=now)
             _check_quota(steering, connection, task, message.size)
             objects.insert(
                 connection,
