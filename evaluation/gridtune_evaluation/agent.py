@@ -108,7 +108,8 @@ class Agent:
                     time_left=self._time_left,
                 )
             )
-            keeper.close(min(time.monotonic() + (0.0 if self._shutdown.hurried else _LOGS), self._time_left.end))
+            patience = 0.0 if self._shutdown.hurried else self._time_left.at_most(_LOGS)
+            keeper.close(time.monotonic() + patience)
             return end
 
     def _payload(self, steering: Steering) -> protocol.Payload | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Protocol
+from typing import Callable, Final, Protocol
 
 from gridtune_common import protocol
 from gridtune_evaluation import transfer
+
+#: Seconds without a byte from a store before somebody else tries.
+_PATIENCE: Final = 600.0
 
 
 class Carrier(Protocol):
@@ -37,7 +40,7 @@ class Carrier(Protocol):
         sha256: str,
         give_up: Callable[[], bool],
     ) -> None:
-        """Fetch a file, for as long as it takes; it appears when it is whole and right.
+        """Fetch a file, for as long as something comes through; it appears when it is whole and right.
 
         Raises:
             Damaged: It is not what was stored.
@@ -79,4 +82,13 @@ class HttpCarrier:
         give_up: Callable[[], bool],
     ) -> None:
         """Fetch a file."""
-        transfer.download(target, fetch, size=size, sha256=sha256, server=self.server, verify=self.ca, give_up=give_up)
+        transfer.download(
+            target,
+            fetch,
+            size=size,
+            sha256=sha256,
+            server=self.server,
+            verify=self.ca,
+            give_up=give_up,
+            patience_seconds=_PATIENCE,
+        )

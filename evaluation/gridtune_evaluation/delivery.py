@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Final
+from typing import Callable, Final
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
@@ -31,14 +31,21 @@ def send(steering: Steering, letter: Letter) -> protocol.Outcome:
     return steering.release(letter.evaluation, message)
 
 
-def deliver(steering: Steering, spool: Spool, held: Held, shutdown: Shutdown, *, once: bool = False) -> bool:
-    """Say it until the service has answered, or *once*; tell whether it has.
+def deliver(
+    steering: Steering,
+    spool: Spool,
+    held: Held,
+    shutdown: Shutdown,
+    *,
+    give_up: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Say it until the service has answered; tell whether it has.
 
-    An agent that is asked to end tries once more and leaves the letter to the next one.
+    An agent that is asked to end, or has to *give up*, tries once more and leaves the letter to the next one.
     """
     outage = Outage("deliver a result")
     for pause in backoff():
-        last_try = once or shutdown.asked
+        last_try = give_up() or shutdown.asked
         try:
             outcome = send(steering, held.letter)
         except ServiceError as error:

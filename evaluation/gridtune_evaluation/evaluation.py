@@ -36,11 +36,6 @@ _FIRST_LOOK: Final = 0.01
 _LONGEST_LOOK: Final = 0.25
 #: A batch system signals agent and payload alike; seconds to see whether a killed payload was part of that.
 _ECHO: Final = 1.0
-#: Seconds to wait for a store from which a checkpoint is to come, before somebody else tries.
-_PATIENCE_WITH_STORAGE: Final = 600.0
-#: Seconds for a last checkpoint where no walltime says less, and what the last word needs of a walltime after it.
-_LONGEST_SAVING: Final = 600.0
-_LAST_WORD: Final = 1.0
 #: After these the payload's files are saved once more.
 _SAVED_AT_THE_END: Final = frozenset({Leave.WALLTIME, Leave.SHUTDOWN})
 _POLITE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -87,8 +82,7 @@ def _restore(
     """Bring back what an earlier evaluation has saved."""
     if not lease.checkpoints:
         return None
-    until = time.monotonic() + _PATIENCE_WITH_STORAGE
-    give_up = lambda: leaving.now() is not None or time.monotonic() > until  # noqa: E731 - an argument
+    give_up = lambda: leaving.now() is not None  # noqa: E731 - an argument
     try:
         started = time.monotonic()
         with equipment.connect() as steering:
@@ -132,13 +126,16 @@ def _run(
         return failure(lease, FailureCause.START, f"the command could not be started: {error}")
     leaving.payload_began()
     with closing(handle):
-        watch = _Watch(handle, plan, room, reader, pulse, leaving, equipment.shutdown)
+        watch = _Watch(handle, plan, room, reader, pulse, leaving, equipment)
         try:
             exit_ = watch.to_the_end()
             result = results.read_result_file(room.result, plan.objectives, before)
             leave = watch.leave or _echo(exit_, result is None, equipment.shutdown)
             if leave in _SAVED_AT_THE_END and result is None:
-                saver.finish(was_killed=watch.killed, until=_time_for_saving(equipment))
+                # a program that died of the signal, and did not leave, may have been in the middle of a file
+                was_killed = watch.killed or killer_of(exit_) is not None
+                until = equipment.time_left.end_of_saving()
+                saver.finish(was_killed=was_killed, until=until, hurry=lambda: equipment.shutdown.hurried)
         finally:
             saver.give_up()
             unsent = pulse.end()
@@ -157,11 +154,6 @@ def _job(lease: protocol.Lease, room: Room, plan: Plan, resume_step: int | None)
         output=room.output,
         image=plan.image,
     )
-
-
-def _time_for_saving(equipment: Equipment) -> float:
-    """Until when the last checkpoint may take, by the monotonic clock: the last word needs a moment too."""
-    return min(time.monotonic() + _LONGEST_SAVING, equipment.time_left.end - _LAST_WORD)
 
 
 def _echo(exit_: Exit, without_result: bool, shutdown: Shutdown) -> Leave | None:
@@ -228,7 +220,7 @@ class _Watch:
         reader: ReportReader,
         pulse: Pulse,
         leaving: _Reasons,
-        shutdown: Shutdown,
+        equipment: Equipment,
     ) -> None:
         self._handle = handle
         self._plan = plan
@@ -236,7 +228,8 @@ class _Watch:
         self._reader = reader
         self._pulse = pulse
         self._leaving = leaving
-        self._shutdown = shutdown
+        self._shutdown = equipment.shutdown
+        self._time_left = equipment.time_left
         self._started = time.monotonic()
         self._kill_at: float | None = None
         self.leave: Leave | None = None
@@ -260,7 +253,7 @@ class _Watch:
         self.leave = self._leaving.now()
         if self.leave is not None:
             _log.info("Ending a payload: %s.", self.leave.value, extra={"action": "payload_asked_to_leave"})
-            self._kill_at = time.monotonic() + self._plan.grace_seconds
+            self._kill_at = self._time_left.end_of_grace(self._plan.grace_seconds)
             self._room.stop.touch()
             self._handle.terminate()
 

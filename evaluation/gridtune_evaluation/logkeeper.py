@@ -22,7 +22,7 @@ from gridtune_common.errors import ServiceError
 from gridtune_common.protocol import ObjectKind
 from gridtune_evaluation import archive, logs
 from gridtune_evaluation.carrier import Carrier
-from gridtune_evaluation.outage import passes
+from gridtune_evaluation.outage import is_forbidden, passes
 from gridtune_evaluation.saving import store
 from gridtune_evaluation.steering import Connect
 from gridtune_evaluation.transfer import GaveUp, TransferError
@@ -32,6 +32,9 @@ _log = logging.getLogger("gridtune.agent")
 
 #: Seconds until what could not be uploaded is tried again.
 _AGAIN: Final = 30.0
+_SOON: Final = 0.2
+#: A draft of this age belongs to nobody, in seconds.
+_OLD: Final = 3600.0
 
 
 class LogKeeper:
@@ -52,6 +55,9 @@ class LogKeeper:
     def start(self) -> None:
         """Begin, with what earlier agents have left."""
         make_private(self._folder)
+        for draft in self._folder.glob("*.draft"):
+            if time.time() - draft.stat().st_mtime > _OLD:
+                draft.unlink(missing_ok=True)
         self._thread.start()
 
     def keep(self, lease: protocol.Lease, output: Path) -> None:
@@ -87,9 +93,9 @@ class LogKeeper:
             with self._changed:
                 if self._closing_at is not None and (not left or self._is_over()):
                     return
-                if left or not any(self._folder.glob("*.gz")):
-                    pause = min(_AGAIN, 1.0) if self._closing_at is not None else _AGAIN
-                    self._changed.wait(pause)
+                # what is there and not left came just now, or another agent is at it
+                is_soon = self._closing_at is not None or (not left and any(self._folder.glob("*.gz")))
+                self._changed.wait(_SOON if is_soon else _AGAIN)
 
     def _is_over(self) -> bool:
         closing_at = self._closing_at
@@ -98,13 +104,13 @@ class LogKeeper:
     def _deal_with(self, path: Path) -> bool:
         """Upload one log; whether there is nothing more to do about it."""
         try:
-            with open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(path, "r+b") as file:  # network file systems lock only what may be written
+                _lock(file.fileno())
                 return self._upload(path)
         except FileNotFoundError:
             return True  # another agent was faster
-        except OSError:
-            return False  # another agent is at it
+        except BlockingIOError:
+            return True  # another agent is at it
 
     def _upload(self, path: Path) -> bool:
         evaluation, epoch, _ = path.name.split(".")
@@ -116,9 +122,23 @@ class LogKeeper:
         except GaveUp:
             return False
         except (ServiceError, TransferError) as error:
-            if isinstance(error, ServiceError) and passes(error):
-                return False
+            if isinstance(error, ServiceError) and (passes(error) or is_forbidden(error)):
+                return False  # another time, or another token
             text = "The log of evaluation %s was not stored: %s"
             _log.warning(text, evaluation, error, extra={"action": "log_missed", "evaluation": evaluation})
         path.unlink(missing_ok=True)
         return True
+
+
+def _lock(descriptor: int) -> None:
+    """Take a log for this agent; where there are no locks, two may upload the same.
+
+    Raises:
+        BlockingIOError: Another agent has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return

@@ -133,7 +133,13 @@ class Pulse:
             return steering.report(evaluation, protocol.Reports(epoch, self._on_the_way))
         printed = self._printed()
         if printed is not None:
-            return steering.send_output(evaluation, printed)
+            try:
+                return steering.send_output(evaluation, printed)
+            except Refused as error:  # nobody's training ends because somebody watches it
+                _log.warning(
+                    "Watched output of point %d was refused: %s", self._lease.point, error, extra=self._extra()
+                )
+                self._seen = None
         if time.monotonic() < self._beat_at:
             return None
         return steering.heartbeat(evaluation, protocol.Heartbeat(epoch))
@@ -143,7 +149,12 @@ class Pulse:
         if self._seen is None or time.monotonic() < self._look_at:
             return None
         self._look_at = time.monotonic() + _WATCH_SECONDS
-        piece = self._tail.since(self._seen, _WATCH_BYTES)
+        try:
+            piece = self._tail.since(self._seen, _WATCH_BYTES)
+        except OSError as error:
+            _log.warning("Cannot read the output of point %d: %s", self._lease.point, error, extra=self._extra())
+            self._seen = None
+            return None
         start, self._seen = 0 if piece.restarted else self._seen, piece.offset
         return protocol.Output(self._lease.epoch, start, piece.offset, piece.text) if piece.text else None
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Final
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
-from gridtune_common.errors import ServiceError
+from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.units import show_bytes
 from gridtune_evaluation import archive
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.steering import Steering
+from gridtune_evaluation.transfer import TransferRefused
 
 _log = logging.getLogger("gridtune.agent")
+
+#: What a service or a store says of an object that was deleted.
+_GONE: Final = frozenset({404, 410})
 
 
 def restore(
@@ -27,8 +31,8 @@ def restore(
 ) -> protocol.Checkpoint | None:
     """Unpack the newest checkpoint that is whole into the working directory; None if the training begins anew.
 
-    A damaged one is reported, and the one before is tried. While an archive is fetched it lies in the folder *aside*;
-    *give_up* says whether there is no point in trying on.
+    A damaged or missing one is reported, and the one before is tried. While an archive is fetched it lies in the
+    folder *aside*; *give_up* says whether there is no point in trying on.
 
     Raises:
         ServiceError: The service said no, or was away until *give_up*.
@@ -41,6 +45,10 @@ def restore(
             _restore(steering, carrier, lease, checkpoint, directory, aside, give_up)
         except (archive.Damaged, archive.Unsafe) as error:
             _report(steering, lease, checkpoint, str(error))
+        except (Refused, TransferRefused) as error:
+            if error.status not in _GONE:
+                raise
+            _report(steering, lease, checkpoint, f"it is gone: {error}")
         else:
             text = "Point %d goes on from step %s (%s)."
             step = "unknown" if checkpoint.step is None else checkpoint.step

@@ -37,6 +37,8 @@ _log = logging.getLogger("gridtune.agent")
 
 #: Seconds between two looks for the payload's own wish.
 _LOOK: Final = 0.1
+#: The contract's own files, which are new for each evaluation.
+NOT_SAVED: Final = (".gridtune", "input.json", "output.log")
 #: Files of a payload that had to be killed count only if they were at rest for so many seconds.
 _AT_REST: Final = 2.0
 
@@ -78,6 +80,7 @@ class Saver:
         self._sender = carrier
         self._patterns = [*plan.checkpoint_paths, room.saved.relative_to(room.directory).as_posix()]
         self._interval = plan.checkpoint_seconds
+        self._grace = plan.grace_seconds
         self._format = plan.checkpoint_format
         self._fingerprint: archive.Fingerprint | None = None
         self._count = 0
@@ -95,20 +98,26 @@ class Saver:
 
     def start(self) -> None:
         """Begin, with the files as they are now as what needs no checkpoint."""
-        self._fingerprint = archive.fingerprint(self._room.directory, self._patterns)
+        self._fingerprint = archive.fingerprint(self._room.directory, self._patterns, NOT_SAVED)
         for thread in self._threads:
             thread.start()
 
-    def finish(self, *, was_killed: bool, until: float) -> None:
-        """Take a last checkpoint of what the payload has left behind, and wait for it, at most *until* (monotonic)."""
+    def finish(self, *, was_killed: bool, until: float, hurry: Callable[[], bool]) -> None:
+        """Take a last checkpoint of what the payload has left behind, and wait for it.
+
+        Args:
+            was_killed: The payload did not leave, so what it has just touched may be torn.
+            until: Then it is given up; by the monotonic clock.
+            hurry: Whether to give it up at once.
+        """
         with self._packing:
             if not was_killed or self._is_at_rest():
                 self._take(interrupted=True)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-            while (self._waiting or self._busy) and time.monotonic() < until:
-                self._changed.wait(min(max(until - time.monotonic(), 0.0), 0.5))
+            while (self._waiting or self._busy) and time.monotonic() < until and not hurry():
+                self._changed.wait(min(max(until - time.monotonic(), 0.0), 0.2))
         self.give_up()
 
     def give_up(self) -> None:
@@ -122,7 +131,7 @@ class Saver:
     def _pack_now_and_then(self) -> None:
         due = time.monotonic() + self._interval
         while not self._ended:
-            if self._room.save_request.exists() or time.monotonic() >= due:
+            if self._room.save_request.exists() or (time.monotonic() >= due and not self._is_near_the_end()):
                 with self._packing:
                     if not self._ended:
                         self._take()
@@ -130,6 +139,11 @@ class Saver:
             with self._changed:
                 if not self._ended:
                     self._changed.wait(_LOOK)
+
+    def _is_near_the_end(self) -> bool:
+        """Whether a checkpoint that is begun now would be in the way of the last one."""
+        left = self._time_left.seconds
+        return left is not None and left < 1.5 * self._time_left.margin(self._grace)
 
     def _take(self, *, interrupted: bool = False) -> None:
         request = self._read_request()
@@ -148,7 +162,9 @@ class Saver:
         started = time.monotonic()
         self._count += 1
         target = self._aside / f"{self._count}.tar"
-        packed = archive.pack(self._room.directory, self._patterns, target, before=self._fingerprint, form=self._format)
+        packed = archive.pack(
+            self._room.directory, self._patterns, target, before=self._fingerprint, without=NOT_SAVED, form=self._format
+        )
         if not isinstance(packed, archive.Packed):
             return  # nothing there, or nothing new
         self._fingerprint = packed.fingerprint
@@ -176,7 +192,7 @@ class Saver:
 
     def _is_at_rest(self) -> bool:
         """Whether no file was touched in the last moments: a killed payload may have left halves."""
-        newest = archive.newest_change(self._room.directory, self._patterns)
+        newest = archive.newest_change(self._room.directory, self._patterns, NOT_SAVED)
         return newest is None or time.time() - newest > _AT_REST
 
     # --- uploading

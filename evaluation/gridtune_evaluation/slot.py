@@ -115,7 +115,7 @@ class Slot:
             answer = patiently(
                 lambda: steering.ask(self._settings.task, message),
                 "ask for a point",
-                give_up_seconds=self._settings.give_up_seconds,
+                give_up_seconds=self._equipment.time_left.at_most(self._settings.give_up_seconds),
                 shutdown=self._shutdown,
             )
         except ServiceError as error:
@@ -135,12 +135,11 @@ class Slot:
     def _wait(self) -> float:
         """How long the service may hold an ask: not far beyond the time to leave for want of work."""
         longest = self._settings.idle_exit_seconds
-        if longest is None:
-            return self._settings.ask_wait_seconds
-        return max(min(self._settings.ask_wait_seconds, self._idle_since + longest - time.monotonic()), 0.0)
+        wait = self._equipment.time_left.at_most(self._settings.ask_wait_seconds)
+        return wait if longest is None else max(min(wait, self._idle_since + longest - time.monotonic()), 0.0)
 
     def _nap(self, answer: NothingYet) -> float:
-        nap = max(jittered(answer.retry_after), 0.05)
+        nap = self._equipment.time_left.at_most(max(jittered(answer.retry_after), 0.05))
         longest = self._settings.idle_exit_seconds
         return nap if longest is None else min(nap, longest)
 
@@ -148,25 +147,33 @@ class Slot:
         """Evaluate a point; the last word is on disk before it is said, and before the directory goes."""
         extra = {"action": "point_began", "point": lease.point, "evaluation": lease.evaluation}
         _log.info("Point %d begins (attempt %d).", lease.point, lease.attempt, extra=extra)
-        held = self._evaluated(lease)
-        word = held.letter.message
-        _note(lease, word)
-        if not deliver(steering, self._equipment.spool, held, self._shutdown, once=_is_parting(word)):
-            self._undelivered = True
-        self._rest_after(word)
-        return word
-
-    def _evaluated(self, lease: protocol.Lease) -> Held:
+        word: FinalWord | None = None
         try:
             with self._equipment.workplace.room(lease) as directory:
                 room = Room(directory, self._equipment.plan)
                 if self._shutdown.asked:
-                    return self._written_down(lease, release(lease, Leave.SHUTDOWN))
-                held = self._written_down(lease, evaluate(lease, room, aside_of(directory), self._equipment))
-                self._equipment.logs.keep(lease, room.output)
-                return held
+                    word = self._last_word(steering, lease, release(lease, Leave.SHUTDOWN))
+                else:
+                    found = evaluate(lease, room, aside_of(directory), self._equipment)
+                    word = self._last_word(steering, lease, found)
+                    # afterwards: packing may take a while, and nothing renews the lease any more
+                    self._equipment.logs.keep(lease, room.output)
         except OSError as error:  # there is not even room for a directory
-            return self._written_down(lease, failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}"))
+            if word is None:
+                node = failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")
+                word = self._last_word(steering, lease, node)
+        self._rest_after(word)
+        return word
+
+    def _last_word(self, steering: Steering, lease: protocol.Lease, found: FinalWord) -> FinalWord:
+        """Write it down, and say it."""
+        held = self._written_down(lease, found)
+        word = held.letter.message
+        _note(lease, word)
+        give_up = lambda: _is_parting(word) or self._equipment.time_left.is_over  # noqa: E731 - an argument
+        if not deliver(steering, self._equipment.spool, held, self._shutdown, give_up=give_up):
+            self._undelivered = True
+        return word
 
     def _written_down(self, lease: protocol.Lease, word: FinalWord) -> Held:
         is_last = isinstance(word, protocol.Release) and word.cause in _ENDS
@@ -179,7 +186,7 @@ class Slot:
         if not isinstance(word, protocol.Fail) or word.cause is not FailureCause.INFRASTRUCTURE:
             self._rests = rests()
             return
-        rest = next(self._rests)
+        rest = self._equipment.time_left.at_most(next(self._rests))
         text = "This node fails, so slot %s rests for %s before it takes another point."
         _log.warning(text, self._worker, show_seconds(rest), extra={"action": "slot_rests"})
         self._shutdown.pause(rest)

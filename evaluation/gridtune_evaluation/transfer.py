@@ -92,7 +92,7 @@ def upload(
         refresh: Asks the service for fresh ones. Another object's id means that all parts are sent anew.
         server: Base URL for addresses that begin with ``/``.
         verify: CA bundle for TLS, or False to trust anyone; None for the system's.
-        give_up: Asked twice a second while there is trouble.
+        give_up: Asked twice a second.
 
     Raises:
         TransferRefused: The other side said no.
@@ -115,6 +115,7 @@ def download(
     server: str,
     verify: str | bool | None = None,
     give_up: Callable[[], bool] = lambda: False,
+    patience_seconds: float = float("inf"),
 ) -> None:
     """Fetch a file; *target* appears when it is whole and right.
 
@@ -127,7 +128,8 @@ def download(
         sha256: Of all bytes, in hex.
         server: Base URL for addresses that begin with ``/``.
         verify: CA bundle for TLS, or False to trust anyone; None for the system's.
-        give_up: Asked twice a second while there is trouble.
+        give_up: Asked twice a second.
+        patience_seconds: How long nothing may come through.
 
     Raises:
         Damaged: What arrived is not what was stored, also after starting over.
@@ -137,7 +139,7 @@ def download(
         OSError: The disk; nothing is left on it then.
     """
     with _Session() as session:
-        road = _Road(server, verify, give_up, "fetch a file")
+        road = _Road(server, verify, give_up, "fetch a file", patience_seconds)
         _Fetcher(session, target, fetch, size, sha256, road).fetch()
 
 
@@ -186,7 +188,8 @@ class _Sender:
 
     def _send_part(self) -> None:
         identity = self._identity()
-        part = _Part(self._path, self._n_sent * self._upload.part_size, self._upload.part_size, self._size)
+        start = self._n_sent * self._upload.part_size
+        part = _Part(self._path, start, self._upload.part_size, self._size, self._road.look)
         headers = {"Content-MD5": part.md5(), "Content-Type": "application/octet-stream"}
         n_refreshed = 0
         for pause in self._road.pauses():
@@ -223,8 +226,9 @@ class _Sender:
 class _Part:
     """A slice of a file as the body of a request: its length is known, and it is never in memory whole."""
 
-    def __init__(self, path: Path, start: int, part_size: int, size: int) -> None:
+    def __init__(self, path: Path, start: int, part_size: int, size: int, look: Callable[[], None]) -> None:
         self._path = path
+        self._look = look
         self.start = start
         self._length = min(part_size, size - start)
         self._blocks: Iterator[bytes] = iter(())
@@ -237,6 +241,7 @@ class _Part:
         with open(self._path, "rb") as file:
             file.seek(self.start)
             while left:
+                self._look()
                 block = file.read(min(_NET_BLOCK, left))
                 if not block:
                     raise Damaged(f"{self._path} became shorter while it was sent")
@@ -300,6 +305,7 @@ class _Fetcher:
             trouble = self._get(before)
             if self._n_there() > before:
                 n_refused, pauses = 0, self._road.pauses()
+                self._road.clear()
             if trouble is None:
                 continue
             if isinstance(trouble, _Expired):
@@ -354,6 +360,7 @@ class _Fetcher:
         try:
             with open(self._part, "ab" if start else "wb") as file:
                 for block in answer.iter_content(_NET_BLOCK):
+                    self._road.look()
                     file.write(block[:left])
                     left -= len(block)
                     if left < 0:
@@ -402,10 +409,19 @@ class _Expired(Unreachable):
 class _Road:
     """What all requests of one transfer share: the base URL, trust, patience and the log of its outages."""
 
-    def __init__(self, server: str, verify: str | bool | None, give_up: Callable[[], bool], what: str) -> None:
+    def __init__(
+        self,
+        server: str,
+        verify: str | bool | None,
+        give_up: Callable[[], bool],
+        what: str,
+        patience: float = float("inf"),
+    ) -> None:
         self._server = server.rstrip("/")
         self._verify = verify
         self._give_up = give_up
+        self._patience = patience
+        self._look_at = 0.0
         self._outage = Outage(what)
 
     def arguments(self, url: str) -> dict[str, Any]:
@@ -421,12 +437,24 @@ class _Road:
         self._outage.note(trouble)
         until = time.monotonic() + seconds
         while True:
-            if self._give_up():
+            if self._give_up() or self._outage.seconds > self._patience:
                 raise GaveUp(f"gave up: {trouble}")
             left = until - time.monotonic()
             if left <= 0:
                 return
             time.sleep(min(left, _GLANCE))
+
+    def look(self) -> None:
+        """Ask now and then whether to go on, though all is well.
+
+        Raises:
+            GaveUp: There is no time for it any more.
+        """
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _GLANCE
+            if self._give_up():
+                raise GaveUp("gave up: there is no time for it any more")
 
     def clear(self) -> None:
         self._outage.over()

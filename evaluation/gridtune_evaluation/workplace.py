@@ -107,7 +107,7 @@ class Workplace:
             return
         for lock in self._folder.glob("*.lock"):
             room = lock.with_suffix("")
-            with suppress(FileNotFoundError), open(lock) as held:  # another agent may be faster
+            with suppress(FileNotFoundError), open(lock, "r+") as held:  # another agent may be faster
                 if not _try_lock(held.fileno()):
                     continue  # its agent lives
                 _log.info("Removing %s, left by an agent that was killed.", room, extra={"action": "work_swept"})

@@ -205,7 +205,7 @@ def test_a_checkpoint_that_cannot_be_fetched_is_infrastructure(tmp_path: Path) -
     """Another node may be luckier; the training must not begin anew for that."""
     saved = protocol.Checkpoint("o1", 1, "0" * 64, "tar", 4)
     fake = FakeSteering(training(), [dataclasses.replace(make_lease(), checkpoints=[saved])])
-    fake.refuse("download", 404, "gone", times=9)
+    fake.refuse("download", 403, "not for you", times=9)
 
     run_agent(fake, tmp_path, carrier=FakeCarrier())
 
@@ -361,3 +361,82 @@ def test_any_request_file_asks_for_a_checkpoint(tmp_path: Path, content: str) ->
     run_agent(fake, tmp_path, carrier=FakeCarrier())
 
     assert [message.step for _, message in fake.uploads] == [3]
+
+
+def test_a_checkpoint_that_is_gone_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    """A database that is older than its store may know of such."""
+    carrier = FakeCarrier()
+    first = first_stretch(tmp_path / "a", carrier, training())
+    [old] = resuming(make_lease(), first, carrier).checkpoints
+    lease = dataclasses.replace(make_lease(epoch=2), checkpoints=[dataclasses.replace(old, id="o2"), old])
+    second = FakeSteering(training(), [lease])
+    second.refuse("download", 404, "there is no object 'o2' here")
+
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    assert isinstance(word, Tell)
+    assert (word.metrics["first"], second.damaged) == (old.step, ["o2"])
+
+
+def test_the_whole_directory_may_be_saved(tmp_path: Path) -> None:
+    """What belongs to one evaluation alone is left out: its request to stop, its reports, its input and output."""
+    carrier = FakeCarrier()
+    payload = training(checkpoint={"paths": ["."], "interval": "100s"})
+    first = first_stretch(tmp_path / "a", carrier, payload)
+    second = FakeSteering(payload, [resuming(make_lease(epoch=2), first, carrier)])
+
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    [(_, message)] = first.uploads
+    assert isinstance(word, Tell)
+    assert word.metrics["first"] == message.step
+    assert message.step is not None
+    assert min(report.step for report in second.reported) == message.step + 1
+
+
+def test_a_program_that_dies_of_the_signal_may_leave_halves(tmp_path: Path) -> None:
+    """So what it has touched in its last moments is not saved."""
+    code = """
+    import os, time
+    open(os.environ["GRIDTUNE_DIR"] + "/reports.jsonl", "a").write('{"step": 1, "loss": 1}\\n')
+    while True:
+        open("state", "a").write("x")
+        time.sleep(0.01)
+    """
+    fake = FakeSteering(make_payload(python(textwrap.dedent(code)), checkpoint=RULE), [make_lease()])
+    with agent_running(fake, tmp_path, carrier=FakeCarrier()):
+        fake.wait_until(lambda fake: bool(fake.reported))
+
+    assert isinstance(fake.ends[0][1], Release)
+    assert fake.commits == []
+
+
+def test_a_second_signal_does_not_wait_for_the_store(tmp_path: Path) -> None:
+    """The point goes back at once, without its last checkpoint."""
+    carrier = FakeCarrier()
+    fake = FakeSteering(training(steps=1000), [make_lease()])
+    with agent_running(fake, tmp_path, carrier=carrier) as agent:
+        fake.wait_until(lambda fake: bool(fake.reported))
+        carrier.is_away = True
+        agent.shutdown.request()
+        time.sleep(1.5)
+        assert fake.ends == []
+        agent.shutdown.request()
+        fake.wait_until(lambda fake: bool(fake.ends), 5.0)
+
+    assert isinstance(fake.ends[0][1], Release)
+
+
+def test_no_word_outlives_the_walltime(tmp_path: Path) -> None:
+    """If the service is away at the end, what there is to say waits in the spool."""
+    fake = FakeSteering(training(steps=1000, grace="1s"), [make_lease()])
+    started = time.monotonic()
+    with agent_running(fake, tmp_path, carrier=FakeCarrier(), walltime_seconds=8.0) as agent:
+        fake.wait_until(lambda fake: bool(fake.reported))
+        fake.go_away()
+        agent.join()
+
+    assert time.monotonic() - started < 8.5
+    assert len(list((tmp_path / "spool").glob("*.json"))) == 1

@@ -66,6 +66,8 @@ def _print_stored(
         stored, skipped = logs.get(evaluation.id), seen.get(evaluation.id, 0)
         if stored is None:
             content = evaluation.output_tail.encode()
+            if len(content) >= _WHOLE:
+                output.note("only the end of it: the whole log is not stored (yet)")
             _write(content[skipped if len(content) < _WHOLE else 0 :].decode("utf-8", "replace"))
             continue
         for piece in _unpacked(client, task, stored):
