@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from faults.fleet import SLOTS, Berth, children_of, command_of
+from faults.fleet import SLOTS, Berth, children_of, command_of, environment_of
 from faults.journal import STATE, TRAIN, TRAININGS, FaultJournal
 from faults.proxy import Proxy, Trouble
 from faults.shelf import BucketDepot, Depot, FolderDepot, Remains, Shelf
@@ -102,6 +102,12 @@ class Scene:
         """The process id of a training, if there is one."""
         found = [pid for berth in self.berths for pid in berth.payloads()]
         return self.random.choice(found) if found else None
+
+    def training_of(self, point: int) -> int | None:
+        """The process id of a point's training, if there is one."""
+        mark = f"GRIDTUNE_POINT={point}"
+        found = [pid for berth in self.berths for pid in berth.payloads() if mark in environment_of(pid)]
+        return found[0] if found else None
 
     def part(self, module: str) -> int | None:
         """The process id of a part of the service: a web process (master or worker), or the optimizer host."""
@@ -261,14 +267,19 @@ def _limit_files(pid: int, limits: tuple[int, int]) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
-def _damage_checkpoint(scene: Scene) -> Harm | None:
-    name = scene.shelf.damage(scene.random)
-    return None if name is None else (f"checkpoint {name}", 0.0)
+def _harm_checkpoint(harm: Callable[[Shelf, random.Random], int | None]) -> Callable[[Scene], Harm | None]:
+    """One that is needed at once, for its training is killed."""
 
+    def do(scene: Scene) -> Harm | None:
+        point = harm(scene.shelf, scene.random)
+        if point is None:
+            return None
+        pid = scene.training_of(point)
+        if pid is not None:
+            _signal(pid, signal.SIGKILL)
+        return f"point {point}", 0.0
 
-def _lose_checkpoint(scene: Scene) -> Harm | None:
-    name = scene.shelf.lose(scene.random)
-    return None if name is None else (f"checkpoint {name}", 0.0)
+    return do
 
 
 def _store_away(scene: Scene) -> Harm | None:
@@ -324,8 +335,8 @@ FAULTS: Final[dict[str, Kind]] = {
     "service: kill -9 of all": Kind(_kill_everything, 1),
     "service: restart": Kind(_restart_service, 1),
     "database: locked": Kind(_lock_database, 2),
-    "store: damaged checkpoint": Kind(_damage_checkpoint, 3),
-    "store: lost checkpoint": Kind(_lose_checkpoint, 1),
+    "store: damaged checkpoint": Kind(_harm_checkpoint(Shelf.damage), 3),
+    "store: lost checkpoint": Kind(_harm_checkpoint(Shelf.lose), 2),
     "store: away": Kind(_store_away, 3),
     "store: cleaned": Kind(_clean_store, 1),
     "network: reset a request": Kind(_network(Trouble.RESET_REQUEST), 3),

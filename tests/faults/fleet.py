@@ -161,6 +161,14 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
+def environment_of(pid: int) -> list[str]:
+    """What a process was started with; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def processes_in(folder: Path) -> dict[int, str]:
     """Living processes, but not this one, that were started in or for a folder: command lines by process id."""
     mark = str(folder).encode()

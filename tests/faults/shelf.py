@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import boto3
@@ -42,7 +42,8 @@ _A_WHILE: Final = timedelta(hours=2)
 _CEPHS_PARENT: Final = ThreadPoolExecutor(1)
 #: Checkpoints that somebody may go on from, with the newest of each point first.
 _WANTED: Final = """
-select objects.id, key from objects join points on points.task_id = objects.task_id and points.number = objects.point
+select objects.id, key, objects.point from objects
+join points on points.task_id = objects.task_id and points.number = objects.point
 where kind = 'checkpoint' and committed_at is not null and doomed_at is null and points.state in ('ready', 'running')
 order by objects.number desc
 """
@@ -182,12 +183,12 @@ class Shelf:
                 with contextlib.suppress(NoSuchObject):
                     self.states[name] = _state_in(store.read(key, _LARGEST))
 
-    def damage(self, chance: random.Random) -> str | None:
-        """Turn a bit over in a checkpoint that somebody may go on from; returns its id."""
+    def damage(self, chance: random.Random) -> int | None:
+        """Turn a bit over in a checkpoint that somebody may go on from; returns its point."""
         return self._harm(chance, lambda store, key: store.write(key, _with_a_flaw(store.read(key, _LARGEST))))
 
-    def lose(self, chance: random.Random) -> str | None:
-        """Delete a checkpoint that somebody may go on from; returns its id."""
+    def lose(self, chance: random.Random) -> int | None:
+        """Delete a checkpoint that somebody may go on from; returns its point."""
         return self._harm(chance, lambda store, key: store.delete([key]))
 
     def clean(self) -> bool:
@@ -213,20 +214,20 @@ class Shelf:
         query = "select key, case when committed_at is null then 'pending' else kind end from objects"
         return Remains(dict(self._rows(query)), stored, unfinished + self.depot.strays())
 
-    def _harm(self, chance: random.Random, harm: Callable[[ObjectStore, str], None]) -> str | None:
+    def _harm(self, chance: random.Random, harm: Callable[[ObjectStore, str], None]) -> int | None:
         try:
             self.learn()
-            wanted = [(name, key) for name, key in self._rows(_WANTED) if name not in self.harmed]
+            wanted = [row for row in self._rows(_WANTED) if row[0] not in self.harmed]
             if not wanted:
                 return None
-            name, key = chance.choice(wanted[:4])
+            name, key, point = chance.choice(wanted[:4])
             self.harmed[name] = time.time()
             harm(self._store(), key)
         except StoreError:
             return None
-        return name
+        return int(point)
 
-    def _rows(self, query: str) -> list[tuple[str, str]]:
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self.data / "gridtune.db", timeout=10)) as connection:
             return connection.execute(query).fetchall()
 
