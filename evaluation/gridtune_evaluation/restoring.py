@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Final
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
@@ -13,8 +13,12 @@ from gridtune_common.units import show_bytes
 from gridtune_evaluation import archive
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.steering import Steering
+from gridtune_evaluation.transfer import TransferRefused
 
 _log = logging.getLogger("gridtune.agent")
+
+#: What a store answers that is there and does not have the object: no other node would find it either.
+_GONE: Final = frozenset({404, 410})
 
 
 def restore(
@@ -27,7 +31,7 @@ def restore(
 ) -> protocol.Checkpoint | None:
     """Unpack the newest checkpoint that is whole into the working directory; None if the training begins anew.
 
-    A damaged one is reported, and the one before is tried. While an archive is fetched it lies in the folder *aside*;
+    One that is damaged or gone is reported, and the one before is tried. While an archive is fetched it lies in the folder *aside*;
     *give_up* says whether there is no point in trying on.
 
     Raises:
@@ -41,6 +45,10 @@ def restore(
             _restore(steering, carrier, lease, checkpoint, directory, aside, give_up)
         except (archive.Damaged, archive.Unsafe) as error:
             _report(steering, lease, checkpoint, str(error))
+        except TransferRefused as error:
+            if error.status not in _GONE:
+                raise
+            _report(steering, lease, checkpoint, f"it is gone: {error}")
         else:
             text = "Point %d goes on from step %s (%s)."
             step = "unknown" if checkpoint.step is None else checkpoint.step
