@@ -341,7 +341,7 @@ def test_what_killed_agents_left_is_swept(tmp_path: Path) -> None:
 
         rooms = sorted(path.name for path in (tmp_path / "t1").iterdir())
 
-    assert rooms == ["0-1-e0-1", "0-1-e0-1.aside", "0-1-e0-1.lock", "files"]
+    assert rooms == ["0-1-e0-1", "0-1-e0-1.aside", "0-1-e0-1.lock", "files", "logs"]
 
 
 def test_a_watched_payloads_output_is_sent(tmp_path: Path) -> None:
