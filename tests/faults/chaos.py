@@ -27,7 +27,7 @@ from service_bench import document
 
 N_BERTHS: Final = 3
 #: Seconds between two faults, on average.
-_PACE: Final = 0.4
+_PACE: Final = 0.35
 #: There are always at least as many points to do as keep everybody busy while faults are done.
 _POINTS_AHEAD: Final = 4 * N_BERTHS * SLOTS
 #: Seconds for the task to come to its end once there are no more faults.
@@ -319,11 +319,11 @@ class Kind:
 _WEB, _HOST = "gridtune_steering.api", "gridtune_steering.host"
 #: Every kind of fault there is.
 FAULTS: Final[dict[str, Kind]] = {
-    "agent: kill -9": Kind(_kill_agent, 5),
-    "agent: SIGTERM": Kind(_end_agent, 3),
+    "agent: kill -9": Kind(_kill_agent, 7),
+    "agent: SIGTERM": Kind(_end_agent, 4),
     "agent: freeze": Kind(_freeze_agent, 4),
     "agent: no space on disk": Kind(_fill_disk, 2),
-    "payload: kill -9": Kind(_kill_payload, 4),
+    "payload: kill -9": Kind(_kill_payload, 6),
     "payload: freeze": Kind(_freeze_payload, 3),
     "web: kill -9": Kind(_kill_part(_WEB), 2),
     "web: freeze": Kind(_freeze_part(_WEB), 2),

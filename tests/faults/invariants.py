@@ -195,6 +195,8 @@ def _reports_are_complete(evidence: Evidence) -> Iterator[str]:
 def _checkpoints_are_of_their_points(evidence: Evidence) -> Iterator[str]:
     """Each holds what a training of its point had come to, and was committed by an evaluation of it."""
     committed = {name for evaluation in evidence.tale.evaluations.values() for name in evaluation.committed}
+    if not committed:
+        yield "there is none"
     for name in evidence.states.keys() - committed:
         yield f"{name} is committed by the tables, and not by the log"
     for name, told in evidence.tale.evaluations.items():

@@ -221,8 +221,9 @@ class Shelf:
             if not wanted:
                 return None
             name, key, point = chance.choice(wanted[:4])
-            self.harmed[name] = time.time()
+            began = time.time()
             harm(self._store(), key)
+            self.harmed[name] = began
         except StoreError:
             return None
         return int(point)
