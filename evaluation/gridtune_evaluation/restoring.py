@@ -31,8 +31,8 @@ def restore(
 ) -> protocol.Checkpoint | None:
     """Unpack the newest checkpoint that is whole into the working directory; None if the training begins anew.
 
-    One that is damaged or gone is reported, and the one before is tried. While an archive is fetched it lies in the folder *aside*;
-    *give_up* says whether there is no point in trying on.
+    One that is damaged or gone is reported, and the one before is tried. While an archive is fetched it lies in the
+    folder *aside*; *give_up* says whether there is no point in trying on.
 
     Raises:
         ServiceError: The service said no, or was away until *give_up*.
