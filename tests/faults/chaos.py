@@ -27,7 +27,7 @@ from service_bench import document
 
 N_BERTHS: Final = 3
 #: Seconds between two faults, on average.
-_PACE: Final = 0.35
+_PACE: Final = 0.3
 #: There are always at least as many points to do as keep everybody busy while faults are done.
 _POINTS_AHEAD: Final = 4 * N_BERTHS * SLOTS
 #: Seconds for the task to come to its end once there are no more faults.
