@@ -8,10 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gridtune_common.protocol import EvaluationState, Event, Export, PointState, TaskState
+from gridtune_common.protocol import EvaluationState, Event, Export, FailureCause, PointState, TaskState
 
 #: Events that change no state.
-_SILENT = {"algorithm.chosen", "point.wished", "results.imported", "task.extended", "token.created"}
+_SILENT = {
+    "algorithm.chosen",
+    "point.wished",
+    "results.imported",
+    "task.extended",
+    "token.created",
+    "worker.set_aside",
+    "worker.taken_back",
+}
+#: Failures after which the checkpoint that a training went on from is given up, unless it had made a newer one.
+_MISTRUSTED = {
+    FailureCause.EXIT_CODE,
+    FailureCause.SIGNAL,
+    FailureCause.NO_RESULT,
+    FailureCause.INVALID_RESULT,
+    FailureCause.REPORTED,
+}
 _ENDED = {TaskState.FINISHED, TaskState.CANCELLED}
 
 
@@ -26,6 +42,7 @@ class PointTale:
     Attributes:
         holder: The evaluation that runs now, if one does.
         winner: The evaluation whose result counts, if there is one.
+        checkpoints: Those that the next evaluation can go on from, oldest first.
     """
 
     state: PointState = PointState.READY
@@ -33,6 +50,7 @@ class PointTale:
     epoch: int = 0
     holder: str | None = None
     winner: str | None = None
+    checkpoints: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -41,18 +59,27 @@ class EvaluationTale:
 
     Attributes:
         was_lost: Whether it was called lost at any time, even if it recovered.
+        offered: The checkpoints that it was given to go on from, newest first.
+        committed: The checkpoints that it made, in order.
     """
 
     point: int
     epoch: int
     state: EvaluationState = EvaluationState.RUNNING
     was_lost: bool = False
+    offered: tuple[str, ...] = ()
+    committed: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Tale:
-    """What the log tells of a task."""
+    """What the log tells of a task.
 
+    Attributes:
+        keep: How many checkpoints of a point are kept.
+    """
+
+    keep: int = 2
     state: TaskState | None = None
     points: dict[int, PointTale] = field(default_factory=dict)
     evaluations: dict[str, EvaluationTale] = field(default_factory=dict)
@@ -159,8 +186,11 @@ def _started(tale: Tale, event: Event) -> None:
     assert point.holder is None
     assert event.details["epoch"] == point.epoch + 1
     assert event.details["attempt"] == point.attempts + 1
+    newest = point.checkpoints[-1] if point.checkpoints else None
+    assert event.details.get("resumed_from") == newest, f"the newest checkpoint is {newest}"
     point.state, point.epoch, point.holder = PointState.RUNNING, point.epoch + 1, event.evaluation
-    tale.evaluations[event.evaluation] = EvaluationTale(event.point, point.epoch)
+    offered = tuple(reversed(point.checkpoints))
+    tale.evaluations[event.evaluation] = EvaluationTale(event.point, point.epoch, offered=offered)
 
 
 def _gives_back(state: EvaluationState, counts: int) -> Callable[[Tale, Event], None]:
@@ -171,6 +201,32 @@ def _gives_back(state: EvaluationState, counts: int) -> Callable[[Tale, Event], 
         point.state, point.holder, point.attempts = PointState.READY, None, point.attempts + counts
 
     return change
+
+
+def _failed(tale: Tale, event: Event) -> None:
+    _gives_back(EvaluationState.FAILED, counts=1)(tale, event)
+    point, evaluation = _both(tale, event)
+    if evaluation.offered and not evaluation.committed and FailureCause(event.details["cause"]) in _MISTRUSTED:
+        _give_up(point, evaluation.offered[0])
+
+
+def _committed(tale: Tale, event: Event) -> None:
+    """Only who holds the point can do it."""
+    point, evaluation = _running(tale, event)
+    name = str(event.details["object"])
+    assert name not in point.checkpoints, "it was committed before"
+    evaluation.committed.append(name)
+    point.checkpoints = [*point.checkpoints, name][-tale.keep :]
+
+
+def _damaged(tale: Tale, event: Event) -> None:
+    point, evaluation = _running(tale, event)
+    assert event.details["object"] in evaluation.offered, "it was not given to this evaluation"
+    _give_up(point, str(event.details["object"]))
+
+
+def _give_up(point: PointTale, checkpoint: str) -> None:
+    point.checkpoints = [name for name in point.checkpoints if name != checkpoint]
 
 
 def _recovered(tale: Tale, event: Event) -> None:
@@ -224,7 +280,9 @@ _MEANINGS: dict[str, Callable[[Tale, Event], None]] = {
     "point.failed": _failed_for_good,
     "point.cancelled": _cancelled,
     "evaluation.started": _started,
-    "evaluation.failed": _gives_back(EvaluationState.FAILED, counts=1),
+    "checkpoint.committed": _committed,
+    "checkpoint.damaged": _damaged,
+    "evaluation.failed": _failed,
     "evaluation.released": _gives_back(EvaluationState.RELEASED, counts=0),
     "evaluation.lost": _gives_back(EvaluationState.LOST, counts=1),
     "evaluation.recovered": _recovered,

@@ -15,7 +15,7 @@ from gridtune_common.client import NothingYet, TaskEnded
 from gridtune_common.errors import Refused, ServiceError, Unreachable
 from gridtune_common.protocol import Advice
 from gridtune_evaluation.steering import Final as FinalWord
-from gridtune_evaluation.transfer import GaveUp
+from gridtune_evaluation.transfer import GaveUp, TransferRefused
 
 #: What an ask is answered with.
 Answer = Union[protocol.Lease, NothingYet, TaskEnded]
@@ -103,7 +103,10 @@ class FakeCarrier:
     ) -> None:
         """Write a kept content, as it is."""
         self._wait(give_up)
-        target.write_bytes(self.objects[fetch().url.partition(":")[2]])
+        name = fetch().url.partition(":")[2]
+        if name not in self.objects:
+            raise TransferRefused(404, f"the fake store has no {name}")
+        target.write_bytes(self.objects[name])
 
     def _wait(self, give_up: Callable[[], bool]) -> None:
         while self.is_away:

@@ -171,6 +171,22 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     assert second.damaged == ["o2"]
 
 
+def test_a_checkpoint_that_is_gone_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    """No other node would find it: waiting for one would fail the point for good."""
+    carrier = FakeCarrier()
+    first = first_stretch(tmp_path / "a", carrier, training())
+    [old] = resuming(make_lease(), first, carrier).checkpoints
+    lease = dataclasses.replace(make_lease(epoch=2), checkpoints=[dataclasses.replace(old, id="o2"), old])
+    second = FakeSteering(training(), [lease])
+
+    run_agent(second, tmp_path / "b", carrier=carrier)
+
+    [(_, word)] = second.ends
+    assert isinstance(word, Tell)
+    assert word.metrics["first"] == old.step
+    assert second.damaged == ["o2"]
+
+
 def test_without_any_whole_checkpoint_the_training_begins_anew(tmp_path: Path) -> None:
     """Late, but not never."""
     carrier = FakeCarrier()

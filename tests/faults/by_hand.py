@@ -7,11 +7,14 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from faults.chaos import FAULTS, Outcome, run
+from event_log import Unexplained
+from faults.chaos import FAULTS, S3_EVERY, Outcome, run
 from faults.invariants import gather, violations
+from servers.ceph import Ceph, is_installed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,16 +26,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only kinds of faults with this in their name")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs in which all was well, too")
     chosen = parser.parse_args(arguments)
-    n_bad = sum(_run(seed, chosen) for seed in range(chosen.seed, chosen.seed + chosen.runs))
+    seeds = range(chosen.seed, chosen.seed + chosen.runs)
+    with _ceph(any(seed % S3_EVERY == 0 for seed in seeds)) as ceph:
+        n_bad = sum(_run(seed, chosen, ceph if seed % S3_EVERY == 0 else None) for seed in seeds)
     return 1 if n_bad else 0
 
 
-def _run(seed: int, chosen: argparse.Namespace) -> bool:
+@contextmanager
+def _ceph(is_wanted: bool) -> Iterator[Ceph | None]:
+    if not is_wanted or not is_installed():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="ceph-") as folder:
+        store = Ceph(Path(folder))
+        try:
+            store.start()
+            yield store
+        finally:
+            store.end()
+
+
+def _run(seed: int, chosen: argparse.Namespace, ceph: Ceph | None) -> bool:
     kinds = {name: kind for name, kind in FAULTS.items() if chosen.only in name}
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
-    outcome = run(folder, seed=seed, n_faults=chosen.faults, kinds=kinds)
+    outcome = run(folder, seed=seed, n_faults=chosen.faults, kinds=kinds, ceph=ceph)
     found = violations(outcome)
-    sys.stdout.write(summary(outcome) + "\n")
+    with suppress(Unexplained):  # that is among the violations
+        sys.stdout.write(summary(outcome) + "\n")
     sys.stdout.writelines(f"  VIOLATED {line}\n" for line in found)
     if found or chosen.keep:
         sys.stdout.write(f"  everything is in {folder}\n")
@@ -55,7 +75,11 @@ def summary(outcome: Outcome) -> str:
         + ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
         f"  agents {sum(berth.n_agents for berth in outcome.berths)}, connections harmed {n_hit}, "
         f"results acknowledged {len(evidence.acknowledged)}",
-        f"  steps {n_steps}, of which in vain {evidence.n_wasted_steps}",
+        f"  steps {n_steps}, of which repeated {evidence.n_repeated_steps} "
+        f"({evidence.n_repeated_steps / max(n_steps, 1):.1%})",
+        f"  checkpoints {sum(len(told.committed) for told in evidence.tale.evaluations.values())}, "
+        f"missed {evidence.n_missed_checkpoints}, gone on from "
+        f"{sum(training.began_with.step > 0 for training in evidence.trainings.values())}",
     ]
     return "\n".join(lines)
 

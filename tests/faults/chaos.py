@@ -15,21 +15,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from faults.fleet import SLOTS, Berth, children_of, command_of
-from faults.journal import TRAIN, TRAININGS, FaultJournal
+from faults.fleet import SLOTS, Berth, children_of, command_of, environment_of
+from faults.journal import STATE, TRAIN, TRAININGS, FaultJournal
 from faults.proxy import Proxy, Trouble
+from faults.shelf import BucketDepot, Depot, FolderDepot, Remains, Shelf
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import ChangeTask, CreateToken, Export, Scope, TaskAction, TaskState
 from real_service import RealService, wait_for
+from servers.ceph import Ceph
 from service_bench import document
 
 N_BERTHS: Final = 3
 #: Seconds between two faults, on average.
-_PACE: Final = 0.4
+_PACE: Final = 0.3
 #: There are always at least as many points to do as keep everybody busy while faults are done.
 _POINTS_AHEAD: Final = 4 * N_BERTHS * SLOTS
 #: Seconds for the task to come to its end once there are no more faults.
 _PATIENCE: Final = 150.0
+#: Nothing fails for good: whatever is done to it, a point has tries enough.
+_RETRY: Final = {"attempts": 99, "lost": 99, "infrastructure": 99, "stalled": 999, "same_failure": 0}
+_CHECKPOINT: Final = {"paths": [STATE], "interval": "0.3s", "keep": 2}
+#: One seed of so many has room for a few dozen checkpoints only.
+_SMALL_QUOTA_EVERY: Final = 4
+_SMALL_QUOTA: Final = "400KiB"
+#: One seed of so many keeps its checkpoints in S3.
+S3_EVERY: Final = 5
 _UNLIMITED: Final = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 #: Short, so that a lost worker is noticed within a run.
 SETTINGS: Final = {
@@ -55,6 +65,8 @@ class Outcome:
     berths: list[Berth]
     complaints: list[str]
     exported: Export | None
+    shelf: Shelf
+    remains: Remains
     seconds: float
 
 
@@ -64,6 +76,7 @@ class Scene:
 
     service: RealService
     berths: list[Berth]
+    shelf: Shelf
     journal: FaultJournal
     random: random.Random
     undoings: list[threading.Timer] = field(default_factory=list)
@@ -89,6 +102,12 @@ class Scene:
         """The process id of a training, if there is one."""
         found = [pid for berth in self.berths for pid in berth.payloads()]
         return self.random.choice(found) if found else None
+
+    def training_of(self, point: int) -> int | None:
+        """The process id of a point's training, if there is one."""
+        mark = f"GRIDTUNE_POINT={point}"
+        found = [pid for berth in self.berths for pid in berth.payloads() if mark in environment_of(pid)]
+        return found[0] if found else None
 
     def part(self, module: str) -> int | None:
         """The process id of a part of the service: a web process (master or worker), or the optimizer host."""
@@ -248,6 +267,35 @@ def _limit_files(pid: int, limits: tuple[int, int]) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
+def _harm_checkpoint(harm: Callable[[Shelf, random.Random], int | None]) -> Callable[[Scene], Harm | None]:
+    """One that is needed at once, for its training is killed."""
+
+    def do(scene: Scene) -> Harm | None:
+        point = harm(scene.shelf, scene.random)
+        if point is None:
+            return None
+        pid = scene.training_of(point)
+        if pid is not None:
+            _signal(pid, signal.SIGKILL)
+        return f"point {point}", 0.0
+
+    return do
+
+
+def _store_away(scene: Scene) -> Harm | None:
+    seconds = scene.random.uniform(0.3, 3.0)
+    come_back = scene.shelf.depot.go_away()
+    if come_back is None:
+        return None
+    scene.later(seconds, come_back)
+    return "object store", seconds
+
+
+def _clean_store(scene: Scene) -> Harm | None:
+    """Old checkpoints are deleted while their points are at work."""
+    return ("object store", 0.0) if scene.shelf.clean() else None
+
+
 def _network(trouble: Trouble) -> Callable[[Scene], Harm | None]:
     def harm(scene: Scene) -> Harm | None:
         berth = scene.living()
@@ -269,13 +317,13 @@ class Kind:
 
 
 _WEB, _HOST = "gridtune_steering.api", "gridtune_steering.host"
-#: Every kind of fault there is. What can go wrong with stored checkpoints gets its rows here, too.
+#: Every kind of fault there is.
 FAULTS: Final[dict[str, Kind]] = {
-    "agent: kill -9": Kind(_kill_agent, 5),
-    "agent: SIGTERM": Kind(_end_agent, 3),
+    "agent: kill -9": Kind(_kill_agent, 7),
+    "agent: SIGTERM": Kind(_end_agent, 4),
     "agent: freeze": Kind(_freeze_agent, 4),
     "agent: no space on disk": Kind(_fill_disk, 2),
-    "payload: kill -9": Kind(_kill_payload, 4),
+    "payload: kill -9": Kind(_kill_payload, 6),
     "payload: freeze": Kind(_freeze_payload, 3),
     "web: kill -9": Kind(_kill_part(_WEB), 2),
     "web: freeze": Kind(_freeze_part(_WEB), 2),
@@ -287,6 +335,10 @@ FAULTS: Final[dict[str, Kind]] = {
     "service: kill -9 of all": Kind(_kill_everything, 1),
     "service: restart": Kind(_restart_service, 1),
     "database: locked": Kind(_lock_database, 2),
+    "store: damaged checkpoint": Kind(_harm_checkpoint(Shelf.damage), 3),
+    "store: lost checkpoint": Kind(_harm_checkpoint(Shelf.lose), 2),
+    "store: away": Kind(_store_away, 3),
+    "store: cleaned": Kind(_clean_store, 1),
     "network: reset a request": Kind(_network(Trouble.RESET_REQUEST), 3),
     "network: reset an answer": Kind(_network(Trouble.RESET_ANSWER), 4),
     "network: cut a request": Kind(_network(Trouble.CUT_REQUEST), 2),
@@ -299,17 +351,26 @@ FAULTS: Final[dict[str, Kind]] = {
 # --- a run
 
 
-def run(folder: Path, *, seed: int, n_faults: int, kinds: Mapping[str, Kind] = FAULTS) -> Outcome:
-    """Do *n_faults* of these kinds to a task while it runs, let it come to its end, and gather what is left."""
+def run(
+    folder: Path, *, seed: int, n_faults: int, kinds: Mapping[str, Kind] = FAULTS, ceph: Ceph | None = None
+) -> Outcome:
+    """Do *n_faults* of these kinds to a task while it runs, let it come to its end, and gather what is left.
+
+    Checkpoints are kept in a folder, or in *ceph* if there is one.
+    """
     began = time.monotonic()
-    service = RealService(folder, settings=SETTINGS)
+    depot: Depot = FolderDepot(folder) if ceph is None else BucketDepot(ceph, f"seed-{seed}-{time.time_ns()}")
+    settings = {**SETTINGS, **depot.settings, **_quota(seed)}
+    service = RealService(folder, settings=settings)
+    shelf = Shelf(folder / "data", depot, settings)
     complaints: list[str] = []
     with contextlib.ExitStack() as leftovers:
         leftovers.callback(service.end)
         service.start()
         task = service.submit(_document(folder), train_py=TRAIN)
         berths = [leftovers.enter_context(_berth(service, task, number, seed)) for number in range(N_BERTHS)]
-        scene = Scene(service, berths, FaultJournal(folder / "faults.jsonl"), random.Random(seed))
+        scene = Scene(service, berths, shelf, FaultJournal(folder / "faults.jsonl"), random.Random(seed))
+        leftovers.callback(_undo_everything, scene)
         for berth in berths:
             berth.start()
         wait_for("the first training", (folder / TRAININGS).exists)
@@ -317,19 +378,37 @@ def run(folder: Path, *, seed: int, n_faults: int, kinds: Mapping[str, Kind] = F
         complaints += _come_to_an_end(scene, task)
         exported = service.export(task)
         complaints += _close(service)
-    return Outcome(folder, task, seed, scene.journal, berths, complaints, exported, time.monotonic() - began)
+    remains = shelf.remains()
+    seconds = time.monotonic() - began
+    return Outcome(folder, task, seed, scene.journal, berths, complaints, exported, shelf, remains, seconds)
+
+
+def _quota(seed: int) -> dict[str, str]:
+    return {"GRIDTUNE_STEERING_STORAGE_TASK_QUOTA": _SMALL_QUOTA} if seed % _SMALL_QUOTA_EVERY == 1 else {}
 
 
 def _document(folder: Path) -> dict[str, object]:
-    payload = {"command": f"exec python train.py {folder / TRAININGS}", "files": ["train.py"]}
-    return document(points=_POINTS_AHEAD, payload=payload, retry={"attempts": 50})
+    payload = {
+        "command": f"exec python train.py {folder / TRAININGS}",
+        "files": ["train.py"],
+        "checkpoint": _CHECKPOINT,
+        "grace": "1s",
+    }
+    return document(points=_POINTS_AHEAD, payload=payload, retry=_RETRY)
+
+
+def _undo_everything(scene: Scene) -> None:
+    for undoing in scene.undoings:
+        undoing.join()
 
 
 @contextlib.contextmanager
 def _berth(service: RealService, task: str, number: int, seed: int) -> Iterator[Berth]:
     with service.client() as client:
         token = client.create_token(CreateToken(new_request_id(), Scope.TASK, task=task)).secret
-    berth = Berth(f"berth-{number}", service.folder, task, token, Proxy(service.port, seed * N_BERTHS + number))
+    chance = random.Random(f"{seed} {number}")
+    proxy = Proxy(service.port, seed * N_BERTHS + number)
+    berth = Berth(f"berth-{number}", service.folder, task, token, proxy, chance)
     try:
         yield berth
     finally:
@@ -383,10 +462,16 @@ def _state(scene: Scene, task: str) -> TaskState:
     return TaskState(state)
 
 
+def _set_aside(scene: Scene) -> list[Berth]:
+    query = "select site from workers where set_aside_until is not null"
+    with contextlib.closing(sqlite3.connect(scene.database, timeout=5)) as connection:
+        sites = {site for (site,) in connection.execute(query)}
+    return [berth for berth in scene.berths if berth.name in sites]
+
+
 def _come_to_an_end(scene: Scene, task: str) -> list[str]:
     """No more faults: the task has to end, its agents too, and what is in their spools is to be delivered."""
-    for undoing in scene.undoings:
-        undoing.join()
+    _undo_everything(scene)
     for berth in scene.berths:
         berth.proxy.calm()
     complaints: list[str] = []
@@ -396,6 +481,8 @@ def _come_to_an_end(scene: Scene, task: str) -> list[str]:
         if time.monotonic() > deadline:
             return [*complaints, f"the task has not ended {_PATIENCE:g} s after the last fault"]
         time.sleep(0.1)
+    for berth in _set_aside(scene):  # it sleeps, and would notice minutes later
+        berth.end(signal.SIGTERM, replace_in=0.0)
     complaints += [said for berth in scene.berths if (said := berth.see_out(seconds=90.0))]
     undelivered = [berth for berth in scene.berths if berth.letters()]
     for berth in undelivered:

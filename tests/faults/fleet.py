@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -14,6 +15,11 @@ from faults.proxy import Proxy
 from real_service import GRIDTUNE
 
 SLOTS = 2
+#: One agent of so many has few seconds to live, and knows it.
+_SHORT_LIVED_EVERY = 3
+_SHORT_LIVES = (4.0, 12.0)
+#: What agents say that end by themselves for a good reason.
+_GOOD_REASONS = ("the task has ended", "the worker's time is nearly over")
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Berth:
     task: str
     token: str
     proxy: Proxy
+    chance: random.Random
     agent: subprocess.Popen[bytes] | None = None
     is_killed: bool = False
     replace_at: float | None = None
@@ -54,6 +61,7 @@ class Berth:
         """Start an agent."""
         server = f"http://127.0.0.1:{self.proxy.port}"
         flags = ["--task", self.task, "--work-dir", str(self.work), "--slots", str(SLOTS), "--verbose"]
+        flags += ["--site", self.name, *self._lifetime()]
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
                 [*GRIDTUNE, "agent", "--server", server, *flags],
@@ -63,6 +71,11 @@ class Berth:
             )
         self.is_killed, self.replace_at = False, None
         self.n_agents += 1
+
+    def _lifetime(self) -> list[str]:
+        if self.chance.randrange(_SHORT_LIVED_EVERY):
+            return []
+        return ["--walltime", f"{self.chance.uniform(*_SHORT_LIVES):.1f}s"]
 
     def signal(self, number: int) -> None:
         """Send the agent a signal, if there is one."""
@@ -93,7 +106,7 @@ class Berth:
         if not self.is_killed:
             if has_task_ended():
                 return None
-            if not self._says_that_the_task_has_ended():
+            if not self._has_a_good_reason():
                 complaint = f"{self.name}: ended by itself with code {self.agent.returncode}:\n{self._last_words()}"
             self.is_killed, self.replace_at = True, time.monotonic()
         if self.replace_at is not None and time.monotonic() >= self.replace_at:
@@ -119,9 +132,10 @@ class Berth:
             self.agent.kill()
             self.agent.wait()
 
-    def _says_that_the_task_has_ended(self) -> bool:
+    def _has_a_good_reason(self) -> bool:
         assert self.agent is not None
-        return self.agent.returncode == 0 and "the task has ended" in self._last_words()
+        last_words = self._last_words()
+        return self.agent.returncode == 0 and any(reason in last_words for reason in _GOOD_REASONS)
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-1500:]
@@ -145,6 +159,14 @@ def command_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def environment_of(pid: int) -> list[str]:
+    """What a process was started with; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def processes_in(folder: Path) -> dict[int, str]:

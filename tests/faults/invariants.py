@@ -14,10 +14,22 @@ from itertools import pairwise
 from event_log import Tale, Unexplained
 from faults.chaos import Outcome
 from faults.fleet import processes_in
-from faults.journal import STEPS, TRAININGS, Training, read_acknowledged, read_trainings
+from faults.journal import (
+    BEGINNING,
+    TRAININGS,
+    State,
+    Training,
+    digest_of,
+    n_missed_checkpoints,
+    n_steps_of,
+    read_acknowledged,
+    read_trainings,
+)
 from gridtune_common.protocol import Evaluation, EvaluationState, Export, Point, PointState
 from service_bench import loss_of
 
+#: Seconds between the fetching of a checkpoint and the first sign of its training, at most.
+_FETCHING = 30.0
 #: Seconds for the last processes to notice that all is over.
 _LEAVING = 15.0
 
@@ -43,13 +55,20 @@ class Evidence:
         return {evaluation.id: evaluation for evaluation in self.exported.evaluations}
 
     @property
-    def n_wasted_steps(self) -> int:
-        """Steps that were trained and did not lead to a result."""
-        return sum(
-            len(training.steps)
-            for name, training in self.trainings.items()
-            if self.evaluations[name].state is not EvaluationState.DONE
-        )
+    def n_repeated_steps(self) -> int:
+        """Steps of points that were trained before."""
+        times = Counter((training.point, step) for training in self.trainings.values() for step, _ in training.steps)
+        return times.total() - len(times)
+
+    @property
+    def n_missed_checkpoints(self) -> int:
+        """Checkpoints that agents could not store."""
+        return n_missed_checkpoints(berth.log for berth in self.outcome.berths)
+
+    @property
+    def states(self) -> dict[str, State]:
+        """What is in the checkpoints, by id."""
+        return self.outcome.shelf.states
 
 
 def gather(outcome: Outcome) -> Evidence:
@@ -110,8 +129,9 @@ def _every_result_is_right(evidence: Evidence) -> Iterator[str]:
         training = evidence.trainings.get(winners[number].id)
         found = (point.metrics, winners[number].metrics, point.value)
         loss = loss_of(dict(point.parameters))
-        if found != ({"loss": loss}, {"loss": loss}, loss):
-            yield f"point {number}: {found} instead of {loss}"
+        due = {"loss": loss, "digest": int(digest_of(number, n_steps_of(number))[:12], 16)}
+        if found != (due, due, loss):
+            yield f"point {number}: {found} instead of {due}"
         if training is None or training.loss != loss:
             yield f"point {number} of evaluation {winners[number].id}: its journal says {training}"
 
@@ -131,15 +151,16 @@ def _the_log_explains_the_tables(evidence: Evidence) -> Iterator[str]:
 
 
 def _evaluations_are_trained_once(evidence: Evidence) -> Iterator[str]:
-    """A lease is used for one training, which does its steps in order."""
+    """A lease is used for one training, which does its steps in order from where it began."""
     for name, training in evidence.trainings.items():
         steps = [step for step, _ in training.steps]
         if name not in evidence.evaluations:
             yield f"{name} of point {training.point} was trained, and the service does not know it"
-        if len(training.starts) != 1 or steps != list(range(1, len(steps) + 1)):
-            yield f"{name}: begun {len(training.starts)} times, steps {steps}"
-        if training.loss is not None and len(steps) != STEPS:
-            yield f"{name}: a result after steps {steps}"
+        before = training.began_with.step
+        if len(training.starts) != 1 or steps != list(range(before + 1, before + len(steps) + 1)):
+            yield f"{name}: begun {len(training.starts)} times, steps {steps} after {before}"
+        if training.loss is not None and before + len(steps) != n_steps_of(training.point):
+            yield f"{name}: a result after steps {steps} after {before}"
 
 
 def _only_the_lost_are_overtaken(evidence: Evidence) -> Iterator[str]:
@@ -162,12 +183,62 @@ def _reports_are_complete(evidence: Evidence) -> Iterator[str]:
         reports.setdefault(report.evaluation, {})[report.step] = report.metrics["loss"]
     for name, found in reports.items():
         loss = loss_of(dict(evidence.points[evidence.evaluations[name].point].parameters))
-        expected = {step: loss + 1 / step for step in range(1, STEPS + 1)}
+        training = evidence.trainings.get(name)
+        expected = {step: loss + 1 / step for step, _ in training.steps} if training else {}
         is_whole = evidence.evaluations[name].state is EvaluationState.DONE
         if is_whole and not evidence.tale.evaluations[name].was_lost and found != expected:
             yield f"{name}: reports of steps {sorted(found)}"
         if not found.items() <= expected.items():
             yield f"{name}: reports that nobody made: {found}"
+
+
+def _checkpoints_are_of_their_points(evidence: Evidence) -> Iterator[str]:
+    """Each holds what a training of its point had come to, and was committed by an evaluation of it."""
+    committed = {name for evaluation in evidence.tale.evaluations.values() for name in evaluation.committed}
+    if not committed:
+        yield "there is none"
+    for name in evidence.states.keys() - committed:
+        yield f"{name} is committed by the tables, and not by the log"
+    for name, told in evidence.tale.evaluations.items():
+        for checkpoint in told.committed:
+            state = evidence.states.get(checkpoint)
+            if state is not None and state.digest != digest_of(told.point, state.step):
+                yield f"{checkpoint} of {name} for point {told.point}: {state}"
+
+
+def _trainings_go_on_from_the_newest_checkpoint(evidence: Evidence) -> Iterator[str]:
+    """No step is repeated that was in a checkpoint, and nothing is gone on from that was never committed."""
+    for name, training in evidence.trainings.items():
+        ways = list(_ways_to_begin(evidence, training))
+        if training.began_with not in ways and None not in ways:
+            yield f"{name} of point {training.point} began with {training.began_with} instead of {ways}"
+        if training.began_with.digest != digest_of(training.point, training.began_with.step):
+            yield f"{name} of point {training.point} began with {training.began_with}, which nobody trained"
+
+
+def _ways_to_begin(evidence: Evidence, training: Training) -> Iterator[State | None]:
+    """The newest checkpoint that is whole; None stands for one that nobody looked into before it was deleted."""
+    for checkpoint in evidence.tale.evaluations[training.evaluation].offered:
+        harmed_at = evidence.outcome.shelf.harmed.get(checkpoint)
+        if harmed_at is None or harmed_at > training.starts[0] - _FETCHING:
+            yield evidence.states.get(checkpoint)
+        if harmed_at is None or harmed_at > training.starts[0]:
+            return
+    yield BEGINNING
+
+
+def _nothing_is_stored_in_vain(evidence: Evidence) -> Iterator[str]:
+    """Long after the end the store holds what the bookkeeping knows, and that is logs alone."""
+    remains = evidence.outcome.remains
+    for key in remains.known.keys() - remains.stored:
+        yield f"{key} is known, and not there"
+    for key in remains.stored - remains.known.keys():
+        yield f"{key} is there, and not known"
+    for key, kind in remains.known.items():
+        if kind != "log":
+            yield f"{key} is kept, and is a {kind}"
+    for stray in remains.strays:
+        yield f"{stray} was left behind"
 
 
 def _spools_are_empty(evidence: Evidence) -> Iterator[str]:
@@ -203,6 +274,9 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _evaluations_are_trained_once,
     _only_the_lost_are_overtaken,
     _reports_are_complete,
+    _checkpoints_are_of_their_points,
+    _trainings_go_on_from_the_newest_checkpoint,
+    _nothing_is_stored_in_vain,
     _spools_are_empty,
     _nobody_is_left,
     _the_database_is_sound,

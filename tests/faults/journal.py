@@ -5,7 +5,9 @@ The database is what is examined, so its word alone proves nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import re
 import threading
 import time
@@ -14,40 +16,71 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STEPS = 10
 #: The journal that all trainings of a run share.
 TRAININGS = "trainings.jsonl"
-#: A training of ten short steps. Each line goes to the journal in one write, before the agent can know of it.
+#: What a training keeps, and all that it keeps.
+STATE = "state.json"
+#: A training of many short steps. Each changes a digest in a way that depends on all steps before, and replaces the
+#: state as a whole. Each line goes to the journal in one write, before the agent can know of it.
 TRAIN = """
-import json, os, random, sys, time
+import hashlib, json, os, random, signal, sys, time
 
+leaving = []
+signal.signal(signal.SIGTERM, lambda *_: leaving.append(True))
 values = json.load(open("input.json"))
 journal = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-point = int(os.environ["GRIDTUNE_POINT"])
+point, evaluation = int(os.environ["GRIDTUNE_POINT"]), os.environ["GRIDTUNE_EVALUATION"]
+steps = random.Random(point).randint(20, 40)
 pace = random.Random(point).uniform(0.02, 0.05)
 loss = (values["x"] - 1) ** 2 + values["layers"] / 10 + (values["kind"] == "sgd")
 
 
 def note(what, **more):
-    entry = {"what": what, "at": time.time(), "point": point, "evaluation": os.environ["GRIDTUNE_EVALUATION"], **more}
+    entry = {"what": what, "at": time.time(), "point": point, "evaluation": evaluation, **more}
     line = (json.dumps(entry) + "\\n").encode()
     if os.write(journal, line) != len(line):
         raise OSError("the journal is full")
 
 
-note("start")
+step, digest, author = json.load(open("state.json")) if os.path.exists("state.json") else (0, "", "")
+note("start", step=step, digest=digest, author=author)
+if point % 4 == 0:
+    print("much to say " * 1000, flush=True)
 with open(os.environ["GRIDTUNE_DIR"] + "/reports.jsonl", "a", buffering=1) as reports:
-    for step in range(1, 11):
+    while step < steps and not leaving:
         time.sleep(pace)
+        digest = hashlib.sha256(f"{digest} {point} {step}".encode()).hexdigest()
+        step += 1
         note("step", step=step)
+        with open("state.new", "w") as state:
+            json.dump([step, digest, evaluation], state)
+        os.replace("state.new", "state.json")
         print(json.dumps({"step": step, "loss": loss + 1 / step}), file=reports)
+if step < steps:
+    sys.exit(0)
 note("end", loss=loss)
 with open("output.new", "w") as output:
-    json.dump({"loss": loss}, output)
+    json.dump({"loss": loss, "digest": int(digest[:12], 16)}, output)
 os.replace("output.new", "output.json")
 """
 
 _DELIVERED = re.compile(r"Tell of evaluation (\w+) delivered\.")
+_NOT_STORED = re.compile(
+    r"(?:No checkpoint of point|The checkpoint of point) \d+(?: was not stored| was not wanted)?: "
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a training had come to: after which step, with which digest, and which evaluation took that step."""
+
+    step: int
+    digest: str
+    author: str
+
+
+#: What a training has that goes on from nothing.
+BEGINNING = State(0, "", "")
 
 
 @dataclass
@@ -56,6 +89,7 @@ class Training:
 
     Attributes:
         starts: When it began; more than one means that it was trained more than once.
+        began_with: What it went on from.
         steps: Which step was done when, in order.
         loss: Its result; None if it did not come to its end.
     """
@@ -65,6 +99,20 @@ class Training:
     starts: list[float] = field(default_factory=list)
     steps: list[tuple[int, float]] = field(default_factory=list)
     loss: float | None = None
+    began_with: State = BEGINNING
+
+
+def n_steps_of(point: int) -> int:
+    """How long the training of a point is."""
+    return random.Random(point).randint(20, 40)
+
+
+def digest_of(point: int, n_steps: int) -> str:
+    """What an undisturbed training of a point has come to after so many steps."""
+    digest = ""
+    for step in range(n_steps):
+        digest = hashlib.sha256(f"{digest} {point} {step}".encode()).hexdigest()
+    return digest
 
 
 def read_trainings(path: Path) -> dict[str, Training]:
@@ -75,6 +123,7 @@ def read_trainings(path: Path) -> dict[str, Training]:
         training = found.setdefault(entry["evaluation"], Training(entry["point"], entry["evaluation"]))
         if entry["what"] == "start":
             training.starts.append(entry["at"])
+            training.began_with = State(entry["step"], entry["digest"], entry["author"])
         elif entry["what"] == "step":
             training.steps.append((entry["step"], entry["at"]))
         else:
@@ -85,6 +134,11 @@ def read_trainings(path: Path) -> dict[str, Training]:
 def read_acknowledged(logs: Iterable[Path]) -> Counter[str]:
     """How often agents were told that an evaluation's result was accepted, by evaluation."""
     return Counter(name for log in logs for name in _DELIVERED.findall(log.read_text(errors="replace")))
+
+
+def n_missed_checkpoints(logs: Iterable[Path]) -> int:
+    """How often agents say that a checkpoint did not come about."""
+    return sum(len(_NOT_STORED.findall(log.read_text(errors="replace"))) for log in logs)
 
 
 class FaultJournal:

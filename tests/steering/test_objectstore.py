@@ -840,6 +840,21 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, clock: ManualCloc
         FolderStore(tmp_path / "file", b"key", clock).check()
 
 
+def test_a_folder_that_is_not_mounted_is_away(folder: FolderStore, tmp_path: Path) -> None:
+    """Its objects are not called missing, for nobody would ask for them again."""
+    folder.write("a/b", b"1")
+    query = query_of(folder.download_url("a/b", HOUR))
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreAway):
+        folder.fetch("a/b", query)
+    (tmp_path / "elsewhere").rename(tmp_path / "objects")
+    folder.delete(["a/b"])
+
+    with pytest.raises(NoSuchObject):
+        folder.fetch("a/b", query)
+
+
 def test_signatures_are_not_logged(service: RealService) -> None:
     """Whatever happens to a request: the address of a part is a credential."""
     shelf = Shelf(folder_store(service), service.url)

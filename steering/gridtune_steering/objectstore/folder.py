@@ -213,11 +213,13 @@ class FolderStore(ObjectStore):
         Raises:
             AddressRefused: The address was not signed for this, or has expired.
             NoSuchObject: There is none.
+            StoreAway: There are no objects at all: the folder is not mounted, or cannot be entered.
         """
         self._signer.verify("GET", key, query)
         path = self._path(key)
         with disk.translated(self._root):
             if not path.is_file():
+                self._objects.stat()
                 raise NoSuchObject(key)
         return path.resolve()
 
