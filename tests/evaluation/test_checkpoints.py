@@ -379,7 +379,7 @@ def test_any_request_file_asks_for_a_checkpoint(tmp_path: Path, content: str) ->
     assert [message.step for _, message in fake.uploads] == [3]
 
 
-def test_a_checkpoint_that_is_gone_gives_way_to_the_one_before(tmp_path: Path) -> None:
+def test_a_checkpoint_that_the_service_does_not_know_gives_way_to_the_one_before(tmp_path: Path) -> None:
     """A database that is older than its store may know of such."""
     carrier = FakeCarrier()
     first = first_stretch(tmp_path / "a", carrier, training())
