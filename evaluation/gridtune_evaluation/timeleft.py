@@ -12,7 +12,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from typing import Final
+from typing import Callable, Final
 
 from gridtune_evaluation.walltime import Deadline
 
@@ -33,23 +33,24 @@ class TimeLeft:
 
     Args:
         deadline: None for a worker whose time does not end.
+        clock: Tells seconds and never goes back: what is left does not change when somebody sets the node's clock.
     """
 
-    def __init__(self, deadline: Deadline | None = None) -> None:
-        # what is left does not change when somebody sets the clock of the node
-        self._end = float("inf") if deadline is None else time.monotonic() + deadline.at - time.time()
+    def __init__(self, deadline: Deadline | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = float("inf") if deadline is None else clock() + deadline.at - time.time()
         self._lock = threading.Lock()
         self._savings: deque[float] = deque(maxlen=_SAMPLE)
 
     @property
     def seconds(self) -> float | None:
         """What is left; None without end."""
-        return None if self._end == float("inf") else self._end - time.monotonic()
+        return None if self._end == float("inf") else self._end - self._clock()
 
     @property
     def is_over(self) -> bool:
         """Whether there is not even time for another word."""
-        return time.monotonic() > self._end - _REST / 2
+        return self._clock() > self._end - _REST / 2
 
     def note_saving(self, seconds: float) -> None:
         """A checkpoint took so long, from its first file to its commit."""
@@ -70,7 +71,7 @@ class TimeLeft:
 
         Where there is too little time for grace and checkpoint, they get half of it each.
         """
-        now = time.monotonic()
+        now = self._clock()
         left = self._end - now
         return now + max(min(grace_seconds, max(left - self._saving() - _REST, left / 2)), 0.0)
 
@@ -78,7 +79,7 @@ class TimeLeft:
         """Until when the last checkpoint may take, by the monotonic clock."""
         if self._end < float("inf"):
             return self._end - _REST
-        return time.monotonic() + max(_SHORT_SAVING, 2 * self._saving())
+        return self._clock() + max(_SHORT_SAVING, 2 * self._saving())
 
     def at_most(self, seconds: float) -> float:
         """A pause that does not go beyond the end."""
