@@ -42,7 +42,7 @@ json.dump({{"loss": step, "first": first, "resumed": resumed}}, open("output.jso
 RULE = {"paths": ["state"], "interval": "100s"}
 
 
-def training(steps: int = 10, pause: float = 0.2, **document: Any) -> protocol.Payload:
+def training(steps: int = 30, pause: float = 0.1, **document: Any) -> protocol.Payload:
     """A payload that runs `TRAIN`."""
     code = textwrap.dedent(TRAIN.format(steps=steps, pause=pause))
     return make_payload(python(code), **{"checkpoint": RULE, "grace": "5s", **document})
@@ -77,7 +77,7 @@ def test_the_last_checkpoint_is_stored_before_the_point_goes_back(tmp_path: Path
     assert (word.cause, first.commits) == (ReleaseCause.SHUTDOWN, ["o1"])
     assert (message.kind, message.interrupted) == (ObjectKind.CHECKPOINT, True)
     assert message.step is not None
-    assert 2 <= message.step < 10
+    assert 2 <= message.step < 30
 
     lease = resuming(make_lease(epoch=2), first, carrier)
     second = FakeSteering(training(), [lease])
@@ -85,7 +85,7 @@ def test_the_last_checkpoint_is_stored_before_the_point_goes_back(tmp_path: Path
 
     [(_, word)] = second.ends
     assert isinstance(word, Tell)
-    assert word.metrics == {"loss": 10.0, "first": message.step, "resumed": message.step}
+    assert word.metrics == {"loss": 30.0, "first": message.step, "resumed": message.step}
 
 
 def test_checkpoints_are_taken_now_and_then(tmp_path: Path) -> None:
