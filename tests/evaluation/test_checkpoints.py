@@ -246,6 +246,7 @@ def test_shortly_before_the_walltime_the_payload_is_saved_and_given_back(tmp_pat
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_short_stretches_in_a_row_make_progress(tmp_path: Path) -> None:
     """Ten steps of more than half a second, by workers that live for a few."""
     carrier, commits = FakeCarrier(), 0

@@ -113,6 +113,7 @@ def _committed(exported: Export) -> list[str]:
     return [str(event.details["object"]) for event in exported.events if event.kind == "checkpoint.committed"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_noticed_and_passed_over(service: RealService) -> None:
     """A bit that flipped in the store costs the steps since the checkpoint before, and nothing else."""
     steps = 25
@@ -139,6 +140,7 @@ def test_a_damaged_checkpoint_is_noticed_and_passed_over(service: RealService) -
     assert damage.details["object"] == kept[-1].id
 
 
+@pytest.mark.slow
 def test_the_service_may_be_killed_during_checkpoints(service: RealService) -> None:
     """Uploads wait for it, and the training does not."""
     steps = 30

@@ -562,7 +562,7 @@ def _steering_in(folder: Path) -> Steering:
     return Steering(database=database, store=store, bell=RecordingBell(), clock=clock, settings=known)
 
 
-@pytest.mark.parametrize("n_lives", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_lives", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_points_live_by_the_rules(n_lives: int) -> None:
     """In any order of asks, signs of life, last words, repetitions, silence, crashes and changes of mind."""
     checks = settings(
