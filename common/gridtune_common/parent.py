@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 
 def stop_with_parent(pid: int = 0) -> None:
@@ -19,6 +20,7 @@ def stop_with_parent(pid: int = 0) -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1):
             continue
-        os.kill(target, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it was faster
+            os.kill(target, signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

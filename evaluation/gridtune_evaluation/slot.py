@@ -111,11 +111,12 @@ class Slot:
             wait=self._wait(),
             remaining_seconds=self._usable(),
         )
+        patience = self._equipment.time_left.at_most(self._settings.give_up_seconds)
         try:
             answer = patiently(
                 lambda: steering.ask(self._settings.task, message),
                 "ask for a point",
-                give_up_seconds=self._equipment.time_left.at_most(self._settings.give_up_seconds),
+                give_up_seconds=patience,
                 shutdown=self._shutdown,
             )
         except ServiceError as error:
@@ -125,7 +126,9 @@ class Slot:
             _log.error("Cannot ask for a point: %s", error, extra={"action": "ask_failed"})
             if is_forbidden(error):
                 return End.UNAUTHORISED
-            return End.GAVE_UP if passes(error) else End.REFUSED
+            if not passes(error):
+                return End.REFUSED
+            return End.GAVE_UP if patience == self._settings.give_up_seconds else End.WALLTIME
         return End.TASK_ENDED if isinstance(answer, TaskEnded) else answer
 
     def _usable(self) -> float | None:

@@ -457,3 +457,11 @@ def test_no_word_outlives_the_walltime(tmp_path: Path) -> None:
 
     assert time.monotonic() - started < 8.5
     assert len(list((tmp_path / "spool").glob("*.json"))) == 1
+
+
+def test_a_service_that_is_away_at_the_end_of_the_time_is_no_trouble(tmp_path: Path) -> None:
+    """There would have been no point any more."""
+    fake = FakeSteering(training(steps=1), [make_lease()])
+    fake.refuse("ask", 503, times=1000)
+
+    assert run_agent(fake, tmp_path, walltime_seconds=4.0) is End.WALLTIME
