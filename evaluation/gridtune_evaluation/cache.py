@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Final
 
@@ -390,10 +390,8 @@ def _sync(path: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder with whatever is in it, also from under a fetch that nobody waits for any more."""
     for parent, _, _ in os.walk(folder):
-        try:
+        with suppress(OSError):
             os.chmod(parent, 0o700)
-        except OSError:
-            pass
     shutil.rmtree(folder, ignore_errors=True)
 
 

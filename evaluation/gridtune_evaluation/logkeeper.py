@@ -23,8 +23,8 @@ from gridtune_common.protocol import ObjectKind
 from gridtune_evaluation import archive, logs
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.outage import is_forbidden, passes
-from gridtune_evaluation.saving import store
 from gridtune_evaluation.steering import Connect
+from gridtune_evaluation.storing import store
 from gridtune_evaluation.transfer import GaveUp, TransferError
 from gridtune_evaluation.workplace import make_private
 

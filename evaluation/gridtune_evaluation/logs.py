@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +20,7 @@ _MEMORY: Final = 64
 _LEVEL: Final = 6
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A packed output: its size in bytes and its checksum in hex, both of what was written."""
-
-    size: int
-    sha256: str
-
-
-def compress(output: Path, target: Path, limit: int = LIMIT) -> Packed:
+def compress(output: Path, target: Path, limit: int = LIMIT) -> None:
     """Pack an output by gzip; of a long one its beginning and its end, with a line between them that says so.
 
     The same output gives the same bytes. What is printed meanwhile is left out.
@@ -43,7 +34,6 @@ def compress(output: Path, target: Path, limit: int = LIMIT) -> Packed:
                 packed.write(chunk)
         file.flush()
         os.fsync(file.fileno())
-    return Packed(target.stat().st_size, _sha256(target))
 
 
 @dataclass(frozen=True)
@@ -150,11 +140,3 @@ def _chunks(source: BinaryIO, size: int) -> Iterator[bytes]:
             return  # truncated meanwhile
         yield chunk
         size -= len(chunk)
-
-
-def _sha256(path: Path) -> str:
-    checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            checksum.update(chunk)
-    return checksum.hexdigest()

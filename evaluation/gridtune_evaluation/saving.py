@@ -15,23 +15,21 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Final, TypeVar
+from typing import Any, Callable, Final
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
-from gridtune_common.errors import Refused, ServiceError
+from gridtune_common.errors import ServiceError
 from gridtune_common.protocol import ObjectKind
 from gridtune_common.units import show_bytes, show_seconds
 from gridtune_evaluation import archive
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.contract import Room
-from gridtune_evaluation.outage import backoff, passes
 from gridtune_evaluation.plan import Plan
-from gridtune_evaluation.steering import Connect, Steering
+from gridtune_evaluation.steering import Connect
+from gridtune_evaluation.storing import store
 from gridtune_evaluation.timeleft import TimeLeft
 from gridtune_evaluation.transfer import TransferError
-
-T = TypeVar("T")
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -77,7 +75,7 @@ class Saver:
         self._aside = aside
         self._step = step
         self._connect = connect
-        self._sender = carrier
+        self._carrier = carrier
         self._patterns = [*plan.checkpoint_paths, room.saved.relative_to(room.directory).as_posix()]
         self._interval = plan.checkpoint_seconds
         self._grace = plan.grace_seconds
@@ -230,7 +228,7 @@ class Saver:
         try:
             with self._connect() as steering:
                 outcome = store(
-                    steering, self._sender, self._lease.evaluation, snapshot.path, message, lambda: self._given_up
+                    steering, self._carrier, self._lease.evaluation, snapshot.path, message, lambda: self._given_up
                 )
         except (ServiceError, TransferError, archive.Damaged, OSError) as error:
             self._fingerprint = None  # whatever is there next time is to be saved
@@ -250,43 +248,3 @@ class Saver:
 
     def _extra(self, action: str) -> dict[str, object]:
         return {"action": action, "point": self._lease.point, "evaluation": self._lease.evaluation}
-
-
-def store(
-    steering: Steering,
-    carrier: Carrier,
-    evaluation: str,
-    path: Path,
-    message: protocol.BeginUpload,
-    give_up: Callable[[], bool],
-) -> protocol.Outcome:
-    """Upload a file and commit it, patiently.
-
-    Raises:
-        ServiceError: The service said no, or it was away until *give_up*.
-        TransferError: The store said no, or it was away until *give_up*.
-    """
-    upload = _patiently(lambda: steering.begin_upload(evaluation, message), give_up)
-    refresh = lambda: steering.upload(evaluation, upload.id)  # noqa: E731 - said twice below
-    carrier.upload(path, upload, refresh, give_up)
-    commit = protocol.CommitUpload(new_request_id(), message.epoch)
-    try:
-        return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
-    except Refused as error:
-        if error.status != 409:
-            raise
-    carrier.upload(path, _patiently(refresh, give_up), refresh, give_up)  # a part got lost after all: once more
-    return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
-
-
-def _patiently(call: Callable[[], T], give_up: Callable[[], bool]) -> T:
-    for pause in backoff():
-        try:
-            return call()
-        except ServiceError as error:
-            if not passes(error) or give_up():
-                raise
-        until = time.monotonic() + pause
-        while time.monotonic() < until and not give_up():
-            time.sleep(0.05)
-    raise AssertionError("the back-off never ends")

@@ -19,13 +19,10 @@ from gridtune_common.protocol import (
     AddedPoints,
     AddPoints,
     Ask,
-    BeginUpload,
     Best,
     ChangeTask,
-    CommitUpload,
     CreatedToken,
     CreateToken,
-    Download,
     EventPage,
     Fail,
     ForgiveHost,
@@ -35,22 +32,17 @@ from gridtune_common.protocol import (
     ImportedResults,
     ImportResults,
     Lease,
-    LiveOutput,
     Outcome,
-    Output,
     Payload,
     PointDetail,
     PointPage,
     Release,
-    ReportDamage,
     Reports,
-    Storage,
     SubmitTask,
     Task,
     TaskPage,
     Tell,
     TokenList,
-    Upload,
     Verdict,
     WorkerHosts,
 )
@@ -62,10 +54,8 @@ from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import (
     imports,
     leases,
-    outputs,
     records,
     results,
-    storage,
     submission,
     tasks,
     tokens,
@@ -285,75 +275,6 @@ def fail(context: Context, evaluation: str, *, body: Fail) -> Outcome:
 def release(context: Context, evaluation: str, *, body: Release) -> Outcome:
     """Give a point back unfinished."""
     return results.release(context.steering, context.caller, evaluation, body)
-
-
-# --- checkpoints and logs
-
-
-@route("POST", "/evaluations/<evaluation>/uploads", access=Access.EVALUATE, body=BeginUpload, returns=Upload)
-def begin_upload(context: Context, evaluation: str, *, body: BeginUpload) -> Upload:
-    """Begin to upload a checkpoint or log; the answer says where its parts go."""
-    return storage.begin(context.steering, context.caller, evaluation, body)
-
-
-@route("GET", "/evaluations/<evaluation>/uploads/<upload>", access=Access.EVALUATE, returns=Upload)
-def get_upload(context: Context, evaluation: str, upload: str) -> Upload:
-    """Get fresh addresses for the parts of an upload."""
-    return storage.addresses(context.steering, context.caller, evaluation, upload)
-
-
-@route(
-    "POST",
-    "/evaluations/<evaluation>/uploads/<upload>/commit",
-    access=Access.EVALUATE,
-    body=CommitUpload,
-    returns=Outcome,
-)
-def commit_upload(context: Context, evaluation: str, upload: str, *, body: CommitUpload) -> Outcome:
-    """Say that all parts were sent; from then on the object exists."""
-    return storage.commit(context.steering, context.caller, evaluation, upload, body)
-
-
-@route("GET", "/evaluations/<evaluation>/objects/<object_>", access=Access.EVALUATE, returns=Download)
-def get_download(context: Context, evaluation: str, object_: str) -> Download:
-    """Get the address of a checkpoint of the evaluation's point."""
-    return storage.download(context.steering, context.caller, evaluation, object_)
-
-
-@route(
-    "POST",
-    "/evaluations/<evaluation>/objects/<object_>/damage",
-    access=Access.EVALUATE,
-    body=ReportDamage,
-    returns=Outcome,
-)
-def report_damage(context: Context, evaluation: str, object_: str, *, body: ReportDamage) -> Outcome:
-    """Say that a checkpoint cannot be restored."""
-    return storage.report_damage(context.steering, context.caller, evaluation, object_, body)
-
-
-@route("POST", "/evaluations/<evaluation>/output", access=Access.EVALUATE, body=Output, returns=Verdict)
-def send_output(context: Context, evaluation: str, *, body: Output) -> Verdict:
-    """Send what a watched evaluation has printed, and renew the lease."""
-    return outputs.send(context.steering, context.caller, evaluation, body)
-
-
-@route("GET", "/tasks/<task>/points/<int:number>/output", access=Access.USER, returns=LiveOutput)
-def get_output(context: Context, task: str, number: int) -> LiveOutput:
-    """Watch what the running evaluation of a point prints."""
-    return outputs.look(context.steering, context.caller, task, number)
-
-
-@route("GET", "/tasks/<task>/objects/<object_>", access=Access.USER, returns=Download)
-def fetch_object(context: Context, task: str, object_: str) -> Download:
-    """Get the address of one of a task's checkpoints or logs."""
-    return storage.fetch(context.steering, context.caller, task, object_)
-
-
-@route("GET", "/storage", access=Access.USER, returns=Storage)
-def get_storage(context: Context) -> Storage:
-    """See what is stored, by task."""
-    return storage.use(context.steering, context.caller)
 
 
 # --- workers
