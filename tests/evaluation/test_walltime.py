@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,6 +155,9 @@ def test_pbs_counts_from_the_start_of_the_session() -> None:
     environment = {"PBS_JOBID": "1234.server", "PBS_WALLTIME": "3600"}
 
     assert seconds_left(look(environment, files=files)) == 2600
+    # The leader of the session can be outside of this container: its number is 0, and no such process is seen.
+    files["/proc/self/stat"] = stat_line(0, session=0)
+    assert seconds_left(look(environment, files=files)) == 3500
     assert seconds_left(look(environment)) == 3500
 
 
@@ -253,12 +256,18 @@ def test_a_command_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         walltime.run(["sleep", "30"])
 
 
-def test_this_processs_own_session_can_be_read() -> None:
-    """The files of the real kernel have the form that is expected."""
-    environment = {"PBS_JOBID": "1", "PBS_WALLTIME": "3600"}
-    now = time.time()
+def test_a_real_session_can_be_read() -> None:
+    """The files of the real kernel have the form that is expected; the session is of the test's own making."""
+    code = (
+        "import time\n"
+        "from gridtune_evaluation.walltime import find\n"
+        "now = time.time()\n"
+        "found = find({'PBS_JOBID': '1', 'PBS_WALLTIME': '3600'}, now=now, started=now + 100)\n"
+        "print(found.at - now)\n"
+    )
 
-    found = find(environment, now=now, started=now)
+    child = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
 
-    assert found is not None
-    assert found.at < now + 3600
+    assert float(child.stdout) == pytest.approx(3600, abs=20)
