@@ -274,6 +274,11 @@ def simulated(draw: Callable[[random.Random], float]) -> list[float]:
     return [draw(rng) for _ in range(N)]
 
 
+def shown(value: Any) -> str:
+    """A value in a test's name; the name of a lambda would be another in each process."""
+    return "defined" if callable(value) else str(value)
+
+
 def distance(one: list[float], other: list[float]) -> float:
     """The largest distance between two empirical distribution functions (Kolmogorov, Smirnov)."""
     one, other = sorted(one), sorted(other)
@@ -326,7 +331,7 @@ def log_uniform(rng: random.Random, low: float, high: float, base: float = 10) -
         ("raytune", "lograndint(1000, 100000)", lambda rng: math.floor(log_uniform(rng, 1000, 100000))),
         ("raytune", "choice([16, 32])", lambda rng: rng.choice([16, 32])),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_values_are_distributed_as_defined(
     dialect: str, body: Any, definition: Callable[[random.Random], float]
@@ -357,7 +362,7 @@ def test_values_are_distributed_as_defined(
         ("raytune", "quniform(0, 2, 0.25)", lambda rng: round(rng.uniform(0, 2) / 0.25) * 0.25),
         ("raytune", "qlograndint(16, 512, 16)", lambda rng: round(log_uniform(rng, 16, 512) / 16) * 16),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_quantized_values_are_distributed_as_defined_between_the_ends(
     dialect: str, body: Any, definition: Callable[[random.Random], float]

@@ -19,6 +19,7 @@ from gridtune_common.protocol.evaluations import (
     Report,
     Reports,
     Tell,
+    Usage,
     Verdict,
 )
 from gridtune_common.protocol.identity import (
@@ -97,6 +98,7 @@ from gridtune_common.protocol.workers import (
     ForgiveHost,
     WorkerHost,
     WorkerHosts,
+    WorkerResources,
 )
 
 #: Sent by both sides in the header below; grows only if a client must know of a change.
@@ -175,8 +177,10 @@ __all__ = [
     "Token",
     "TokenList",
     "Upload",
+    "Usage",
     "Value",
     "Verdict",
     "WorkerHost",
     "WorkerHosts",
+    "WorkerResources",
 ]

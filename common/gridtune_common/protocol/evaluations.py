@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 from gridtune_common.protocol.states import Advice, EvaluationState, FailureCause, Metrics, Parameters, ReleaseCause
 from gridtune_common.protocol.storage import Checkpoint
+from gridtune_common.protocol.workers import WorkerResources
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Ask:
     Attributes:
         worker: Names one slot of one agent, unique among all that run.
         wait: How long to wait for a point, in seconds; the service may wait less.
+        resources: What the worker has.
         remaining_seconds: What is left of the worker's walltime, if it has one.
     """
 
@@ -24,7 +26,7 @@ class Ask:
     site: str = ""
     host: str = ""
     agent_version: str = ""
-    resources: dict[str, Any] = field(default_factory=dict)
+    resources: WorkerResources = field(default_factory=WorkerResources)
     remaining_seconds: Optional[float] = None
     wait: float = 0.0
 
@@ -121,6 +123,29 @@ class LiveOutput:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a payload has used, all its processes together; None for what could not be seen.
+
+    Attributes:
+        wall_seconds: From its start to its end.
+        cpu_seconds: User and system time.
+        peak_memory_bytes: The most main memory that was in use at once.
+        gpu_seconds: Time in which a GPU of its own was busy, summed over the GPUs.
+        peak_gpu_memory_bytes: The most memory in use at once on one of them.
+        runtime: How it ran: ``process``, ``docker``, ...
+        image: The container image's digest, if it ran in one.
+    """
+
+    wall_seconds: Optional[float] = None
+    cpu_seconds: Optional[float] = None
+    peak_memory_bytes: Optional[int] = None
+    gpu_seconds: Optional[float] = None
+    peak_gpu_memory_bytes: Optional[int] = None
+    runtime: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True)
 class Tell:
     """An evaluation ended with its final metrics.
 
@@ -136,6 +161,7 @@ class Tell:
     output_tail: str = ""
     leaving: bool = False
     reports: list[Report] = field(default_factory=list)
+    usage: Optional[Usage] = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +182,7 @@ class Fail:
     permanent: bool = False
     leaving: bool = False
     reports: list[Report] = field(default_factory=list)
+    usage: Optional[Usage] = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +196,7 @@ class Release:
     output_tail: str = ""
     leaving: bool = False
     reports: list[Report] = field(default_factory=list)
+    usage: Optional[Usage] = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from gridtune_common.protocol.states import EvaluationState, Metrics, Parameters, PointOrigin, PointState
 from gridtune_common.protocol.storage import StoredObject
 from gridtune_common.protocol.tasks import Objective, Task
+from gridtune_common.protocol.workers import WorkerResources
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Evaluation:
     exit_code: Optional[int] = None
     output_tail: str = ""
     metrics: Metrics = field(default_factory=dict)
-    resources: dict[str, Any] = field(default_factory=dict)
+    resources: WorkerResources = field(default_factory=WorkerResources)
     resumed_from: Optional[str] = None
 
 

@@ -1,9 +1,34 @@
-"""The machines that workers run on, as operators see them."""
+"""What workers have, and the machines that they run on, as operators see them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Optional
+
+
+@dataclass(frozen=True)
+class WorkerResources:
+    """What one worker has for one evaluation; None or empty for what it does not know or say.
+
+    Attributes:
+        cpus: Logical CPUs that are its own.
+        memory_bytes: Of main memory.
+        gpus: How many GPUs are its own.
+        gpu_memory_bytes: Of the smallest of them.
+        gpu_model: As the driver names the first of them.
+        arch: Of the machine, as ``uname -m`` prints it.
+        runtimes: How it can run payloads: ``process``, ``docker``, ...
+        labels: What the site says of it, to be asked for by tasks.
+    """
+
+    cpus: Optional[int] = None
+    memory_bytes: Optional[int] = None
+    gpus: int = 0
+    gpu_memory_bytes: Optional[int] = None
+    gpu_model: str = ""
+    arch: str = ""
+    runtimes: list[str] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

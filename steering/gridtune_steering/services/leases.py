@@ -138,7 +138,7 @@ def _lease(
         site=message.site,
         host=message.host,
         agent_version=message.agent_version,
-        resources=message.resources,
+        resources=dataclasses.asdict(message.resources),
         started_at=now,
         lease_expires_at=now + life.lease_time(steering),
         metrics={},

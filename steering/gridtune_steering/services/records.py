@@ -24,6 +24,7 @@ from gridtune_common.protocol import (
     StoredKnownResult,
     StoredReport,
     StoredWish,
+    WorkerResources,
 )
 from gridtune_steering.bookkeeping import evaluations, events, known, objects, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
@@ -247,7 +248,7 @@ def _evaluation(row: Record) -> Evaluation:
         exit_code=row.exit_code,
         output_tail=row.output_tail,
         metrics=row.metrics,
-        resources=row.resources,
+        resources=WorkerResources(**row.resources),
         resumed_from=row.resumed_from,
     )
 
