@@ -23,10 +23,10 @@ demo: setup        ## tune a small network on real digit images: 30 points, 2 wo
 test slow: export OMP_NUM_THREADS = 1 # as in an optimizer host: threads that fight over small models take ten times as long
 
 test: setup        ## all tests but the long ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 
 slow: setup        ## the long tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .

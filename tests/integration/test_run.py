@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -188,7 +189,8 @@ def test_a_training_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
     done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
 
     assert done.returncode == 1, done.stderr
-    assert "your script fails everywhere: the same failure on 5 different points" in done.stderr
+    # the other worker's point may end before the task is paused
+    assert re.search("your script fails everywhere: the same failure on [56] different points", done.stderr)
     assert "exit code 3: there is no data" in done.stderr
     assert "go on with: gridtune run --resume task.json --workers 2" in done.stderr
     with sqlite3.connect(tmp_path / "gridtune-data" / "gridtune.db") as database:
