@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers.ceph import Ceph, is_installed
+from servers import ceph as ceph_server
+from servers import docker as docker_server
+from servers.ceph import Ceph
+from servers.docker import Docker
 
 
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     """A real store that speaks S3; where Ceph is not installed, tests of it are skipped, but not in CI."""
-    if not is_installed():
+    if not ceph_server.is_installed():
         assert "CI" not in os.environ, "CI has ceph-mon, ceph-osd, radosgw and ceph-common"
         pytest.skip("Ceph is not installed")
     store = Ceph(tmp_path_factory.mktemp("ceph"))
@@ -22,3 +25,17 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
         yield store
     finally:
         store.end()
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """A real container engine; where Docker is not installed, tests of it are skipped, but not in CI."""
+    if not docker_server.is_installed() or os.getuid() != 0:
+        assert "CI" not in os.environ, "CI has docker.io, and is root"
+        pytest.skip("Docker is not installed, or this is not root")
+    engine = Docker(tmp_path_factory.mktemp("docker"))
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.end()

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Final
 
@@ -19,12 +20,14 @@ from gridtune_evaluation.carrier import Carrier, HttpCarrier
 from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
+from gridtune_evaluation.hardware import Surroundings, look
 from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.outage import patiently
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
 from gridtune_evaluation.settings import Settings
+from gridtune_evaluation.shares import Share, most_slots, share_out
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End, Slot
 from gridtune_evaluation.spool import Spool
@@ -59,6 +62,7 @@ class Agent:
         now = time.time()
         deadline = walltime.find(os.environ, flag_seconds=settings.walltime_seconds, now=now, started=now)
         self._time_left = TimeLeft(deadline)
+        self._hardware = look(Surroundings(os.environ))
         if deadline is not None:
             left = show_seconds(max(deadline.at - time.time(), 0.0))
             _log.info("This agent has %s (%s).", left, deadline.source, extra={"action": "walltime_known"})
@@ -70,6 +74,7 @@ class Agent:
             ServiceError: The service said no, or was away for too long, before the first point.
             InvalidDocument: The task has no payload that this agent can run.
             ConfigurationError: The work folder cannot be used.
+        RuntimeUnavailable: This node cannot run the task's image.
             CorruptFile: A file of the task is damaged.
             OSError: The disk.
         """
@@ -87,9 +92,9 @@ class Agent:
         guard = OrphanGuard()
         guard.start()
         with closing(guard):
-            runtime = runtimes.load(self._settings.runtime, guard)
+            runtime = runtimes.choose(self._settings.runtime, plan.runtime, plan.image, guard)
+            runtime.sweep()
             inputs = self._inputs(plan, guard)
-            _note(plan, self._settings)
             keeper = LogKeeper(workplace.logs, self._connect, self._carrier)
             keeper.start()
             end = self._run_slots(
@@ -137,12 +142,23 @@ class Agent:
 
     def _run_slots(self, equipment: Equipment) -> End:
         agent = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        numbers = range(1, self._settings.slots + 1)
-        threads = [_SlotThread(Slot(f"{agent}-{number}", equipment), number) for number in numbers]
+        threads = [
+            _SlotThread(Slot(f"{agent}-{number}", equipment, share, self._resources(share, equipment)), number)
+            for number, share in enumerate(self._shares(equipment.plan), start=1)
+        ]
         for thread in threads:
             thread.start()
         self._await(threads)
         return max((thread.end for thread in threads), key=list(End).index)
+
+    def _shares(self, plan: Plan) -> list[Share]:
+        n_slots = self._settings.slots or most_slots(self._hardware, plan.needs)
+        shares = share_out(self._hardware, n_slots)
+        _note(plan, self._settings, shares)
+        return shares
+
+    def _resources(self, share: Share, equipment: Equipment) -> protocol.WorkerResources:
+        return share.resources(self._hardware.arch, [equipment.runtime.name], self._settings.labels)
 
     def _await(self, threads: list[_SlotThread]) -> None:
         """Wait for the slots; after the second signal not for those that hang on the network."""
@@ -168,9 +184,11 @@ class _SlotThread(threading.Thread):
         self.end = self._slot.run()
 
 
-def _note(plan: Plan, settings: Settings) -> None:
-    extra = {"action": "agent_began", "task": plan.task, "slots": settings.slots}
-    _log.info("Evaluating task %s in %d slots under %s.", plan.task, settings.slots, settings.work, extra=extra)
+def _note(plan: Plan, settings: Settings, shares: Sequence[Share]) -> None:
+    extra = {"action": "agent_began", "task": plan.task, "slots": len(shares)}
+    slots = "1 slot" if len(shares) == 1 else f"{len(shares)} slots"
+    what = "; ".join(share.in_words for share in shares)
+    _log.info("Evaluating task %s in %s (%s) under %s.", plan.task, slots, what, settings.work, extra=extra)
     if plan.image and settings.runtime == "process":
         text = "The task names the image %s; this agent runs payloads as plain processes, without it."
-        _log.warning(text, plan.image, extra={"action": "image_ignored"})
+        _log.warning(text, plan.image.name, extra={"action": "image_ignored"})

@@ -25,10 +25,10 @@ from gridtune_common import units
 from gridtune_common.cli.connection import connected
 from gridtune_common.cli.exits import ExitCode
 from gridtune_common.client import Client
-from gridtune_common.errors import GridtuneError
+from gridtune_common.errors import ConfigurationError, GridtuneError
 from gridtune_common.parent import stop_with_parent
 from gridtune_evaluation.agent import Agent
-from gridtune_evaluation.runtimes import RUNTIMES
+from gridtune_evaluation.runtimes import AUTO, RUNTIMES
 from gridtune_evaluation.settings import Settings, default_cache, default_work
 from gridtune_evaluation.shutdown import Shutdown, shutdown_on_signals
 from gridtune_evaluation.slot import End
@@ -62,9 +62,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--ca", metavar="FILE", help="certificate authorities to trust (GRIDTUNE_CA)")
     add("--task", metavar="TASK", required=True, help="the task to evaluate: its id or name")
-    add("--slots", metavar="N", type=_count, default=1, help="points to evaluate side by side (default: 1)")
+    add(
+        "--slots",
+        metavar="N",
+        type=_slots,
+        default=1,
+        help="points to evaluate side by side, each with its share of the CPUs and GPUs; "
+        "auto: as many as fit what the task asks for (default: 1)",
+    )
     add("--site", metavar="NAME", default="", help="name of this place in the bookkeeping")
-    add("--runtime", choices=sorted(RUNTIMES), default="process", help="how payloads run (default: process)")
+    add(
+        "--label",
+        metavar="NAME=VALUE",
+        type=_label,
+        action="append",
+        default=[],
+        help="something that tasks can ask for (resources.requires); can be repeated",
+    )
+    add(
+        "--runtime",
+        choices=[AUTO, *RUNTIMES],
+        help="how payloads run (GRIDTUNE_RUNTIME; default: auto, by the task and by what this node has)",
+    )
     add(
         "--work-dir",
         metavar="DIR",
@@ -138,7 +157,8 @@ def settings_from(
         slots=arguments.slots,
         work=Path(os.path.abspath(arguments.work_dir or default_work(environment))),
         site=arguments.site,
-        runtime=arguments.runtime,
+        runtime=_runtime(arguments.runtime, environment),
+        labels=dict(arguments.label),
         keep_work=arguments.keep_work,
         idle_exit_seconds=arguments.exit_when_idle,
         max_points=arguments.max_points,
@@ -166,6 +186,25 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def _slots(text: str) -> int | None:
+    return None if text == AUTO else _count(text)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no label; write NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _runtime(flag: str | None, environment: Mapping[str, str]) -> str:
+    chosen = flag or environment.get("GRIDTUNE_RUNTIME") or AUTO
+    if chosen != AUTO and chosen not in RUNTIMES:
+        known = ", ".join([AUTO, *RUNTIMES])
+        raise ConfigurationError(f"GRIDTUNE_RUNTIME: there is no runtime {chosen!r}; there are {known}")
+    return chosen
 
 
 def _duration(text: str) -> float:

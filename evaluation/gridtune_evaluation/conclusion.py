@@ -8,7 +8,8 @@ ended well, left none                    fail: no result
 ended well, an objective is missing      fail: invalid result
 said ``status: failed``                  fail: reported
 ended with another code than 0           fail: exit code
-was killed, not by the agent             fail: signal
+was killed, not by the agent             fail: signal; out of memory, if that was why
+was asked to leave by somebody else      fail: signal, unless it left a whole result
 was asked to leave, left a whole result  tell (the result file alone counts, a last report is half-way)
 was asked to leave, left none            release; or fail: timeout, if that was why
 =======================================  ==========================================================
@@ -21,11 +22,12 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Union
+from typing import Final, Optional, Union
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import FailureCause, ReleaseCause
+from gridtune_common.units import show_bytes
 from gridtune_evaluation import results
 from gridtune_evaluation.contract import Room
 from gridtune_evaluation.logs import SHORT
@@ -85,6 +87,7 @@ class Ending:
         result: What it left in its result file.
         last_metrics: The metrics of its last report that has all objectives.
         unsent: Reports that steering does not have yet.
+        usage: What the payload has used.
     """
 
     exit: Exit
@@ -93,6 +96,7 @@ class Ending:
     last_metrics: protocol.Metrics | None
     unsent: Sequence[protocol.Report]
     reason: str = ""
+    usage: Optional[protocol.Usage] = None
 
 
 def killer_of(exit_: Exit) -> signal.Signals | None:
@@ -122,10 +126,17 @@ def conclude(plan: Plan, lease: protocol.Lease, room: Room, ending: Ending) -> F
             exit_code=ending.exit.code,
             output_tail=output,
             reports=reports,
+            usage=ending.usage,
         )
     if isinstance(verdict, _Release):
         return protocol.Release(
-            new_request_id(), lease.epoch, verdict.cause, verdict.message, output_tail=output, reports=reports
+            new_request_id(),
+            lease.epoch,
+            verdict.cause,
+            verdict.message,
+            output_tail=output,
+            reports=reports,
+            usage=ending.usage,
         )
     return protocol.Fail(
         new_request_id(),
@@ -135,6 +146,7 @@ def conclude(plan: Plan, lease: protocol.Lease, room: Room, ending: Ending) -> F
         exit_code=ending.exit.code,
         output_tail=output,
         reports=reports,
+        usage=ending.usage,
     )
 
 
@@ -183,11 +195,24 @@ def _judge(plan: Plan, room: Room, ending: Ending) -> _Verdict:
     if result is not None and result.has_failed:
         message = result.message or f"{plan.result_file} says that the training failed"
         return _Failure(FailureCause.REPORTED, message)
+    if ending.exit.is_out_of_memory:
+        return _Failure(FailureCause.OUT_OF_MEMORY, _how_much_memory(plan, ending))
+    if ending.exit.is_evicted and (result is None or ending.exit.code != 0):
+        message = "was asked to leave by SIGTERM from outside, as by `docker stop`, before it had a result"
+        return _Failure(FailureCause.SIGNAL, message)
     if ending.exit.code != 0:
         return _failed_exit(room, ending.exit)
     if result is not None and result.flaw:
         return _Failure(FailureCause.INVALID_RESULT, result.flaw)
     return _judge_metrics(plan, *_first_metrics(plan, room, ending))
+
+
+def _how_much_memory(plan: Plan, ending: Ending) -> str:
+    limit = plan.needs.memory_bytes
+    allowed = f"resources.memory ({show_bytes(limit)})" if limit is not None else "there was"
+    peak = ending.usage.peak_memory_bytes if ending.usage is not None else None
+    seen = f", {show_bytes(peak)} were seen" if peak is not None and limit is not None and peak > limit else ""
+    return f"killed because it took more memory than {allowed}{seen}; ask for more, or make the training smaller"
 
 
 def _failed_exit(room: Room, exit_: Exit) -> _Failure:

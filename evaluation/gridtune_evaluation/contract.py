@@ -14,10 +14,12 @@
 * ``GRIDTUNE_RESULT_FILE``: where the final metrics go, ``output.json`` in the working directory by default.
 * ``GRIDTUNE_TASK``, ``GRIDTUNE_POINT``, ``GRIDTUNE_EVALUATION``, ``GRIDTUNE_ATTEMPT``: which evaluation
   this is.
-* The agent's virtual environment, if it runs in one, as if it were activated: ``python`` is its Python.
-* The variables of the agent itself, but nothing else that begins with ``GRIDTUNE_``: no token reaches a
-  payload. Those of ``payload.environment`` win over the agent's. ``PYTHONUNBUFFERED=1`` unless set
-  otherwise, so that what a Python program prints is there when it is killed.
+* ``PYTHONUNBUFFERED=1`` unless set otherwise, so that what a Python program prints is there when it is killed.
+* Outside of containers: the agent's virtual environment, if it runs in one, as if it were activated, so ``python`` is
+  its Python; and the variables of the agent itself, but nothing else that begins with ``GRIDTUNE_``: no token reaches
+  a payload. Those of ``payload.environment`` win over them.
+* In a container: the image's own variables, and a ``HOME`` and ``TMPDIR`` that can be written to. Paths are those that
+  the container sees.
 """
 
 from __future__ import annotations
@@ -27,13 +29,15 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from gridtune_common import protocol
 from gridtune_evaluation.plan import Plan
 
 _PREFIX: Final = "GRIDTUNE_"
+#: For Python programs, unless somebody says otherwise.
+UNBUFFERED: Final = {"PYTHONUNBUFFERED": "1"}
 
 
 class Room:
@@ -49,11 +53,13 @@ class Room:
         self.stop = self.control / "stop"
         self.saved = directory / ".gridtune-saved"
         self.save_request = self.control / "checkpoint"
+        self.scratch = self.control / "tmp"
 
     def furnish(self, values: Mapping[str, Any]) -> None:
         """Write what the payload reads."""
         self.control.mkdir(mode=0o700, exist_ok=True)
         self.saved.mkdir(mode=0o700, exist_ok=True)
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
         self.input.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
@@ -62,24 +68,34 @@ def values_of(lease: protocol.Lease, plan: Plan) -> dict[str, Any]:
     return {**plan.constants, **lease.parameters}
 
 
-def environment(
-    surrounding: Mapping[str, str], plan: Plan, lease: protocol.Lease, room: Room, resume_step: int | None = None
+def variables(
+    plan: Plan, lease: protocol.Lease, room: Room, seen_at: PurePosixPath, resume_step: int | None = None
 ) -> dict[str, str]:
-    """All variables of a payload; *surrounding* are the agent's own."""
+    """The variables of the task and of the contract; *seen_at* is where the payload sees its working directory."""
+
+    def path(of: Path) -> str:
+        return str(seen_at / of.relative_to(room.directory).as_posix())
+
     return {
-        "PYTHONUNBUFFERED": "1",
-        **{name: value for name, value in surrounding.items() if not name.startswith(_PREFIX)},
-        **_activation(surrounding),
         **plan.environment,
         **{f"GRIDTUNE_PARAM_{_shout(name)}": _text(value) for name, value in values_of(lease, plan).items()},
-        "GRIDTUNE_DIR": str(room.control),
-        "GRIDTUNE_RESULT_FILE": str(room.result),
+        "GRIDTUNE_DIR": path(room.control),
+        "GRIDTUNE_RESULT_FILE": path(room.result),
         "GRIDTUNE_TASK": lease.task,
         "GRIDTUNE_POINT": str(lease.point),
         "GRIDTUNE_EVALUATION": lease.evaluation,
         "GRIDTUNE_ATTEMPT": str(lease.attempt),
-        "GRIDTUNE_CHECKPOINT_DIR": str(room.saved),
+        "GRIDTUNE_CHECKPOINT_DIR": path(room.saved),
         **({} if resume_step is None else {"GRIDTUNE_RESUME_STEP": str(resume_step)}),
+    }
+
+
+def inherited(surrounding: Mapping[str, str]) -> dict[str, str]:
+    """What a payload outside of a container has of the agent's own variables, *surrounding*."""
+    return {
+        **UNBUFFERED,
+        **{name: value for name, value in surrounding.items() if not name.startswith(_PREFIX)},
+        **_activation(surrounding),
     }
 
 

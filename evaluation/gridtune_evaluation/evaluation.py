@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import signal
 import time
 from contextlib import closing
@@ -16,15 +16,16 @@ from gridtune_common.protocol import Advice, FailureCause
 from gridtune_common.taskfile.command import fill
 from gridtune_evaluation import archive, results
 from gridtune_evaluation.conclusion import Ending, Leave, conclude, failure, killer_of, release
-from gridtune_evaluation.contract import Room, environment, values_of
+from gridtune_evaluation.contract import Room, values_of, variables
 from gridtune_evaluation.data import DataUnavailable, FetchInterrupted, fetch_data
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
 from gridtune_evaluation.reports import ReportReader
 from gridtune_evaluation.restoring import restore
-from gridtune_evaluation.runtimes.port import Exit, Handle, Job
+from gridtune_evaluation.runtimes.port import EngineError, Exit, Handle, ImageUnavailable, Job
 from gridtune_evaluation.saving import Saver
+from gridtune_evaluation.shares import Share
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.transfer import TransferError
@@ -41,32 +42,12 @@ _SAVED_AT_THE_END: Final = frozenset({Leave.WALLTIME, Leave.SHUTDOWN})
 _POLITE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
-def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment) -> FinalWord:
+def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment, share: Share) -> FinalWord:
     """Evaluate a point in a fresh *room*; whatever happens, there is a last word about it.
 
-    Archives on their way lie in the folder *aside*.
+    Archives on their way lie in the folder *aside*; the payload gets the *share* of a slot.
     """
-    plan = equipment.plan
-    pulse = Pulse(lease, equipment.connect, room.output)
-    leaving = _Reasons(plan, lease, pulse, equipment)
-    try:
-        equipment.workplace.furnish(room.directory, plan.files)
-        room.furnish(values_of(lease, plan))
-        with fetch_data(plan, room, equipment.inputs, lambda: leaving.now() is None):
-            resumed = _restore(lease, room, aside, equipment, leaving)
-            return _run(lease, room, aside, equipment, pulse, leaving, resumed)
-    except _NoTime as interruption:
-        return release(lease, interruption.leave)
-    except FetchInterrupted:
-        return release(lease, leaving.now() or Leave.SHUTDOWN)
-    except DataUnavailable as error:
-        return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
-    except (TransferError, archive.Unreadable) as error:
-        return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")
-    except OSError as error:
-        return failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")
-    finally:
-        pulse.end()
+    return _Attempt(lease, room, aside, equipment, share).last_word()
 
 
 class _NoTime(Exception):  # noqa: N818 - named for the fact
@@ -76,84 +57,129 @@ class _NoTime(Exception):  # noqa: N818 - named for the fact
         self.leave = leave
 
 
-def _restore(
-    lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment, leaving: _Reasons
-) -> protocol.Checkpoint | None:
-    """Bring back what an earlier evaluation has saved."""
-    if not lease.checkpoints:
-        return None
-    give_up = lambda: leaving.now() is not None  # noqa: E731 - an argument
-    try:
-        started = time.monotonic()
-        with equipment.connect() as steering:
-            restored = restore(steering, equipment.carrier, lease, room.directory, aside, give_up)
-        equipment.time_left.note_saving(time.monotonic() - started)  # the way there will take about as long
-        return restored
-    except (ServiceError, TransferError) as error:
-        leave = leaving.now()
-        if leave is not None:
-            raise _NoTime(leave) from error
-        if isinstance(error, ServiceError):
-            raise TransferError(str(error)) from error
-        raise
+class _Attempt:
+    """One evaluation, from its lease to its last word."""
 
+    def __init__(self, lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment, share: Share) -> None:
+        self._lease = lease
+        self._room = room
+        self._aside = aside
+        self._equipment = equipment
+        self._share = share
+        self._plan = equipment.plan
+        self._pulse = Pulse(lease, equipment.connect, room.output)
+        self._leaving = _Reasons(self._plan, lease, self._pulse, equipment)
 
-def _run(
-    lease: protocol.Lease,
-    room: Room,
-    aside: Path,
-    equipment: Equipment,
-    pulse: Pulse,
-    leaving: _Reasons,
-    resumed: protocol.Checkpoint | None,
-) -> FinalWord:
-    plan = equipment.plan
-    step = resumed.step if resumed is not None else None
-    before = results.stamp(room.result)
-    reader = ReportReader(room.reports, plan.objectives, step)
-    try:
-        job = _job(lease, room, plan, step)
-    except GridtuneError as error:
-        return failure(lease, FailureCause.START, str(error), permanent=True)
-    saver = Saver(
-        lease, plan, room, aside, lambda: reader.highest_step, equipment.connect, equipment.carrier, equipment.time_left
-    )
-    saver.start()
-    try:
-        handle = equipment.runtime.start(job)
-    except (OSError, ValueError) as error:
-        saver.give_up()
-        return failure(lease, FailureCause.START, f"the command could not be started: {error}")
-    leaving.payload_began()
-    with closing(handle):
-        watch = _Watch(handle, plan, room, reader, pulse, leaving, equipment)
+    def last_word(self) -> FinalWord:
+        """Do all of it."""
+        lease, leaving = self._lease, self._leaving
         try:
-            exit_ = watch.to_the_end()
-            result = results.read_result_file(room.result, plan.objectives, before)
-            leave = watch.leave or _echo(exit_, result is None, equipment.shutdown)
-            if leave in _SAVED_AT_THE_END and result is None:
-                # a program that died of the signal, and did not leave, may have been in the middle of a file
-                was_killed = watch.killed or killer_of(exit_) is not None
-                until = equipment.time_left.end_of_saving()
-                saver.finish(was_killed=was_killed, until=until, hurry=lambda: equipment.shutdown.hurried)
+            return self._attempt()
+        except _NoTime as interruption:
+            return release(lease, interruption.leave)
+        except FetchInterrupted:
+            return release(lease, leaving.now() or Leave.SHUTDOWN)
+        except (DataUnavailable, ImageUnavailable, EngineError) as error:
+            return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
+        except (TransferError, archive.Unreadable) as error:
+            return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")
+        except OSError as error:
+            return failure(lease, FailureCause.INFRASTRUCTURE, f"the node failed: {error}")
         finally:
+            self._pulse.end()
+
+    def _attempt(self) -> FinalWord:
+        plan, room, equipment = self._plan, self._room, self._equipment
+        equipment.workplace.furnish(room.directory, plan.files)
+        room.furnish(values_of(self._lease, plan))
+        digest = equipment.runtime.prepare(plan.image, self._goes_on)
+        with fetch_data(plan, room, equipment.inputs, self._goes_on) as supplies:
+            resumed = self._restore()
+            return self._train(tuple(supplies.paths.values()), digest, resumed)
+
+    def _goes_on(self) -> bool:
+        return self._leaving.now() is None
+
+    def _restore(self) -> protocol.Checkpoint | None:
+        """Bring back what an earlier evaluation has saved."""
+        lease, equipment = self._lease, self._equipment
+        if not lease.checkpoints:
+            return None
+        give_up = lambda: not self._goes_on()  # noqa: E731 - an argument
+        try:
+            started = time.monotonic()
+            with equipment.connect() as steering:
+                restored = restore(steering, equipment.carrier, lease, self._room.directory, self._aside, give_up)
+            equipment.time_left.note_saving(time.monotonic() - started)  # the way there will take about as long
+            return restored
+        except (ServiceError, TransferError) as error:
+            leave = self._leaving.now()
+            if leave is not None:
+                raise _NoTime(leave) from error
+            if isinstance(error, ServiceError):
+                raise TransferError(str(error)) from error
+            raise
+
+    def _train(self, inputs: tuple[Path, ...], digest: str, resumed: protocol.Checkpoint | None) -> FinalWord:
+        """Run the payload to its end, and judge what it left."""
+        plan, lease, room, equipment = self._plan, self._lease, self._room, self._equipment
+        step = resumed.step if resumed is not None else None
+        before = results.stamp(room.result)
+        reader = ReportReader(room.reports, plan.objectives, step)
+        try:
+            job = self._job(inputs, step)
+        except GridtuneError as error:
+            return failure(lease, FailureCause.START, str(error), permanent=True)
+        saver = Saver(
+            lease,
+            plan,
+            room,
+            self._aside,
+            lambda: reader.highest_step,
+            equipment.connect,
+            equipment.carrier,
+            equipment.time_left,
+        )
+        saver.start()
+        try:
+            handle = equipment.runtime.start(job)
+        except (OSError, ValueError, EngineError) as error:
             saver.give_up()
-            unsent = pulse.end()
-    verdict = pulse.verdict if leave in (Leave.STOPPED, Leave.LOST) else None
-    reason = verdict.reason if verdict is not None else ""
-    ending = Ending(exit_, leave, result, reader.last_metrics, unsent, reason)
-    return conclude(plan, lease, room, ending)
+            return failure(lease, FailureCause.START, f"the command could not be started: {error}")
+        self._leaving.payload_began()
+        with closing(handle):
+            watch = _Watch(handle, plan, room, reader, self._pulse, self._leaving, equipment)
+            try:
+                exit_ = watch.to_the_end()
+                result = results.read_result_file(room.result, plan.objectives, before)
+                leave = watch.leave or _echo(exit_, result is None, equipment.shutdown)
+                if result is None and (leave in _SAVED_AT_THE_END or exit_.is_evicted):
+                    # a program that died of the signal, and did not leave, may have been in the middle of a file
+                    was_killed = watch.killed or killer_of(exit_) is not None
+                    until = equipment.time_left.end_of_saving()
+                    saver.finish(was_killed=was_killed, until=until, hurry=lambda: equipment.shutdown.hurried)
+            finally:
+                saver.give_up()
+                unsent = self._pulse.end()
+        usage = dataclasses.replace(handle.usage(), image=digest)
+        verdict = self._pulse.verdict if leave in (Leave.STOPPED, Leave.LOST) else None
+        reason = verdict.reason if verdict is not None else ""
+        ending = Ending(exit_, leave, result, reader.last_metrics, unsent, reason, usage)
+        return conclude(plan, lease, room, ending)
 
-
-def _job(lease: protocol.Lease, room: Room, plan: Plan, resume_step: int | None) -> Job:
-    values = values_of(lease, plan)
-    return Job(
-        command=fill(plan.command, values, {*plan.parameters, *values}),
-        directory=room.directory,
-        environment=environment(os.environ, plan, lease, room, resume_step),
-        output=room.output,
-        image=plan.image,
-    )
+    def _job(self, inputs: tuple[Path, ...], resume_step: int | None) -> Job:
+        plan, lease, room = self._plan, self._lease, self._room
+        values = values_of(lease, plan)
+        return Job(
+            command=fill(plan.command, values, {*plan.parameters, *values}),
+            directory=room.directory,
+            variables=variables(plan, lease, room, self._equipment.runtime.locate(room.directory), resume_step),
+            output=room.output,
+            image=plan.image,
+            limits=self._share.limits(plan.needs),
+            inputs=inputs,
+            scratch=room.scratch,
+        )
 
 
 def _echo(exit_: Exit, without_result: bool, shutdown: Shutdown) -> Leave | None:

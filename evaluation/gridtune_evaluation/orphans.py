@@ -16,13 +16,13 @@ _BOOT: Final = "import sys; exec(eval(sys.stdin.readline()))"
 
 
 class OrphanGuard:
-    """Knows the process groups of running payloads and has them ended should the agent die.
+    """Knows the process groups and containers of running payloads and has them ended should the agent die.
 
     Safe to share between threads. If the warden cannot be started or is killed itself, payloads run on
     without it.
 
     Args:
-        grace_seconds: From SIGTERM to SIGKILL for the groups of a dead agent.
+        grace_seconds: From SIGTERM to SIGKILL for the payloads of a dead agent.
     """
 
     def __init__(self, grace_seconds: float = 5.0) -> None:
@@ -45,16 +45,16 @@ class OrphanGuard:
             _log.warning("No warden watches over the payloads: %s", error, extra={"action": "warden_missing"})
         self._write(f"{_warden_source()!r}\n")
 
-    def watch(self, group: int) -> None:
-        """Put a process group into care."""
-        self._write(f"+{group}\n")
+    def watch(self, payload: int | str) -> None:
+        """Put a payload into care: a process group, or a container as ``<engine's socket> <container's id>``."""
+        self._write(f"+{payload}\n")
 
-    def forget(self, group: int) -> None:
-        """Take a process group out of care: it has ended."""
-        self._write(f"-{group}\n")
+    def forget(self, payload: int | str) -> None:
+        """Take a payload out of care: it has ended."""
+        self._write(f"-{payload}\n")
 
     def close(self) -> None:
-        """End the warden; groups still in care are ended by it."""
+        """End the warden; payloads still in care are ended by it."""
         with self._lock:
             self._end()
 

@@ -12,7 +12,10 @@ from gridtune_common import protocol
 from gridtune_common.errors import Flaw, InvalidDocument
 from gridtune_common.protocol import ArchiveFormat
 from gridtune_common.taskfile import DataSource, parse_data
-from gridtune_common.units import seconds
+from gridtune_common.units import n_bytes, seconds
+from gridtune_evaluation.runtimes import AUTO
+from gridtune_evaluation.runtimes.port import Image
+from gridtune_evaluation.shares import Needs
 
 _RESULT_FILE: Final = "output.json"
 _GRACE: Final = "30s"
@@ -27,6 +30,8 @@ class Plan:
     Attributes:
         command: With ``{name}`` placeholders.
         image: The container image that the task names.
+        runtime: How the task wants its payloads to run; ``auto`` for no wish.
+        needs: What an evaluation asks of its worker.
         environment: Variables for the payload.
         data: Inputs that are fetched once on each node, by their path below the working directory.
         result_file: Where the payload leaves its metrics, relative to the working directory.
@@ -43,7 +48,9 @@ class Plan:
 
     task: str
     command: str
-    image: str | None
+    image: Image | None
+    runtime: str
+    needs: Needs
     environment: Mapping[str, str]
     files: tuple[protocol.FileEntry, ...]
     data: Mapping[str, DataSource]
@@ -67,11 +74,14 @@ class Plan:
         """
         document = payload.document
         result, checkpoint = document.get("result") or {}, document.get("checkpoint") or {}
+        image = document.get("image")
         flaws: list[Flaw] = []
         plan = cls(
             task=payload.task,
             command=str(document.get("command") or ""),
-            image=document.get("image"),
+            image=Image(str(image), str(document.get("pull") or "missing")) if image else None,
+            runtime=str(document.get("runtime") or AUTO),
+            needs=_needs(payload.resources, flaws),
             environment={name: str(value) for name, value in (document.get("environment") or {}).items()},
             files=tuple(payload.files),
             data=parse_data(document.get("data"), _names(payload), str(result.get("file") or _RESULT_FILE)),
@@ -96,6 +106,21 @@ class Plan:
 
 def _names(payload: protocol.Payload) -> list[str]:
     return [entry.path for entry in payload.files]
+
+
+def _needs(resources: Mapping[str, Any], flaws: list[Flaw]) -> Needs:
+    memory = resources.get("memory")
+    try:
+        memory_bytes = None if memory is None else n_bytes(str(memory))
+    except ValueError as error:
+        flaws.append(Flaw("resources.memory", str(error)))
+        memory_bytes = None
+    return Needs(
+        cpus=int(resources.get("cpus") or 1),
+        gpus=int(resources.get("gpus") or 0),
+        memory_bytes=memory_bytes,
+        network=bool(resources.get("network")),
+    )
 
 
 def _seconds(document: Mapping[str, Any], key: str, default: str | None, flaws: list[Flaw]) -> float | None:

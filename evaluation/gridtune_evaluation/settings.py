@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from gridtune_evaluation.runtimes import AUTO
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,11 @@ class Settings:
     Attributes:
         server: Base URL of the steering service.
         task: Id or name of the task to evaluate.
-        slots: How many evaluations run side by side.
+        slots: How many evaluations run side by side; None for as many as fit what the task asks for.
         work: Folder for working directories, shipped files and undelivered results.
         site: Name of the place, for the bookkeeping.
-        runtime: How payloads are started; a name from `gridtune_evaluation.runtimes.RUNTIMES`.
+        runtime: How payloads are started; a name from `gridtune_evaluation.runtimes.RUNTIMES`, or ``auto``.
+        labels: What tasks can ask for besides what the agent finds out.
         keep_work: Leave working directories behind, for a look at them.
         idle_exit_seconds: A slot ends after this long without a point; None for never.
         max_points: How many points to evaluate before the agent ends; None for no limit.
@@ -33,10 +36,11 @@ class Settings:
 
     server: str
     task: str
-    slots: int
+    slots: int | None
     work: Path
     site: str = ""
-    runtime: str = "process"
+    runtime: str = AUTO
+    labels: Mapping[str, str] = field(default_factory=dict)
     keep_work: bool = False
     idle_exit_seconds: float | None = None
     max_points: int | None = None

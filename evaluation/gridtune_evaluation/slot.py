@@ -20,6 +20,7 @@ from gridtune_evaluation.delivery import deliver
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.evaluation import evaluate
 from gridtune_evaluation.outage import is_forbidden, jittered, passes, patiently, rests
+from gridtune_evaluation.shares import Share
 from gridtune_evaluation.spool import Held, Letter
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.steering import Steering
@@ -54,10 +55,14 @@ class Slot:
 
     Args:
         worker: Names this slot to the service; unique among all slots of all agents.
+        share: What its payloads may use.
+        resources: The same, as the service is told.
     """
 
-    def __init__(self, worker: str, equipment: Equipment) -> None:
+    def __init__(self, worker: str, equipment: Equipment, share: Share, resources: protocol.WorkerResources) -> None:
         self._worker = worker
+        self._share = share
+        self._resources = resources
         self._equipment = equipment
         self._settings = equipment.settings
         self._shutdown = equipment.shutdown
@@ -109,6 +114,7 @@ class Slot:
             host=socket.gethostname(),
             agent_version=__version__,
             wait=self._wait(),
+            resources=self._resources,
             remaining_seconds=self._usable(),
         )
         patience = self._equipment.time_left.at_most(self._settings.give_up_seconds)
@@ -157,7 +163,7 @@ class Slot:
                 if self._shutdown.asked:
                     word = self._last_word(steering, lease, release(lease, Leave.SHUTDOWN))
                 else:
-                    found = evaluate(lease, room, aside_of(directory), self._equipment)
+                    found = evaluate(lease, room, aside_of(directory), self._equipment, self._share)
                     word = self._last_word(steering, lease, found)
                     # afterwards: packing may take a while, and nothing renews the lease any more
                     self._equipment.logs.keep(lease, room.output)

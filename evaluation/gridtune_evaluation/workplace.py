@@ -83,7 +83,7 @@ class Workplace:
         room = self._folder / f"{lease.point}-{lease.epoch}-{_plain(lease.evaluation)}"
         if room.exists():
             shutil.rmtree(room)
-        with _locked(_beside(room, ".lock")):
+        with _locked(lock_of(room)):
             make_private(room)
             make_private(aside_of(room))
             try:
@@ -134,6 +134,11 @@ class Workplace:
 def aside_of(room: Path) -> Path:
     """The folder beside a working directory for what the payload must not see."""
     return _beside(room, ".aside")
+
+
+def lock_of(room: Path) -> Path:
+    """The file that the agent of a working directory holds while it lives."""
+    return _beside(room, ".lock")
 
 
 def _beside(room: Path, suffix: str) -> Path:

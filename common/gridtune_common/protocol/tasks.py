@@ -142,6 +142,7 @@ class Payload:
         constants: Added to every point's parameters.
         parameters: The names of all parameters, so that inactive ones are known too.
         files: What to fetch from ``/tasks/T/files/PATH``.
+        resources: The canonical ``resources`` section.
     """
 
     task: str
@@ -151,6 +152,7 @@ class Payload:
     constants: dict[str, Any]
     parameters: list[str]
     files: list[FileEntry]
+    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

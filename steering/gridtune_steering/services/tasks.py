@@ -291,6 +291,7 @@ def payload(steering: Steering, caller: Caller, task: str) -> Payload:
         constants=dict(spec.constants),
         parameters=list(spec.space.names),
         files=[FileEntry(file.path, file.size, file.sha256, file.executable) for file in files],
+        resources=spec.resources.to_json(),
     )
 
 

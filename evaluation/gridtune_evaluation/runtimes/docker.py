@@ -1,0 +1,399 @@
+"""Payloads in containers of Docker, or of Podman through its Docker-compatible socket.
+
+The container has a read-only root, no capabilities, a user that is not root, no network unless the task asks for it,
+and the limits of its slot. The working directory is mounted at `SEEN_AT`. Containers carry labels, so that those of an
+agent that was killed are known to the next one; before that, the warden ends them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Callable, Final
+
+import requests
+
+from gridtune_common.protocol import Usage
+from gridtune_common.units import show_bytes
+from gridtune_evaluation.cache import FetchInterrupted
+from gridtune_evaluation.contract import UNBUFFERED
+from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.init import SCRIPT, Notes
+from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
+from gridtune_evaluation.workplace import lock_of
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+_log = logging.getLogger("gridtune.agent")
+
+#: The working directory, as every payload in a container sees it.
+SEEN_AT: Final = PurePosixPath("/gridtune")
+_LABEL: Final = "org.gridtune.room"
+#: Seconds for one answer of the engine, and between two words of a download.
+_PATIENCE: Final = 60.0
+#: An engine that restarts is waited for; its containers may live on meanwhile.
+_AWAY: Final = 60.0
+#: Seconds between two lines about a download.
+_NEWS: Final = 10.0
+#: Payloads of an agent that is root run as nobody.
+_NOBODY: Final = 65534
+#: What the engine, or the registry behind it, says of an image that does not exist.
+_NOT_THERE: Final = ("manifest unknown", "not found", "does not exist", "name unknown", "pull access denied")
+
+
+class Docker:
+    """Runs a job's command by the shell of the job's image.
+
+    Args:
+        guard: Ends containers should the agent die.
+
+    Raises:
+        RuntimeUnavailable: The Python package is missing, or no engine answers.
+    """
+
+    name = "docker"
+
+    def __init__(self, guard: OrphanGuard) -> None:
+        self._guard = guard
+        self._address, self._client = _connect(self._addresses())
+        self._user = _user(self._client)
+        self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
+        self._images: dict[str, str] = {}
+        self._fetching = threading.Lock()
+
+    def _addresses(self) -> Iterable[str]:
+        yield os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    def locate(self, directory: Path) -> PurePosixPath:
+        """The same for every payload."""
+        return SEEN_AT
+
+    def prepare(self, image: Image | None, keep_going: Callable[[], bool]) -> str:
+        """Fetch the image as its rule says, once for this agent: all of its payloads get the same."""
+        if image is None:
+            raise ImageUnavailable(f"payload.image is missing; runtime {self.name} needs one")
+        while not self._fetching.acquire(timeout=0.1):
+            if not keep_going():
+                raise FetchInterrupted("fetching an image")
+        try:
+            if image.name not in self._images:
+                self._images[image.name] = self._bring(image, keep_going)
+            return self._images[image.name]
+        finally:
+            self._fetching.release()
+
+    def _bring(self, image: Image, keep_going: Callable[[], bool]) -> str:
+        """The id of an image that is on this node now."""
+        with _translated(f"the image {image.name}"):
+            found = None if image.pull == "always" else self._find(image)
+            if found is None and image.pull == "never":
+                raise ImageUnavailable(f"the image {image.name} is not on this node, and payload.pull is never")
+            if found is None:
+                _pull(self._client, image.name, keep_going)
+                found = self._find(image)
+            if found is None:
+                raise ImageUnavailable(f"the image {image.name} was fetched and is gone again; is the disk full?")
+            return str(found)
+
+    def _find(self, image: Image) -> str | None:
+        errors = importlib.import_module("docker.errors")
+        try:
+            return str(self._client.images.get(image.name).id)
+        except errors.ImageNotFound:
+            return None
+
+    def start(self, job: Job) -> ContainerHandle:
+        """Create and start a container."""
+        if job.image is None:
+            raise EngineError("there is no image to run the command in")
+        if self._user.own is not None:
+            _give(job.directory, self._user.own)
+        with _translated("the container"):
+            container = self._client.containers.create(
+                self._images.get(job.image.name, job.image.name), **self._options(job)
+            )
+        handle = ContainerHandle(container, job, self._guard, self._address, self.name)
+        try:
+            with _translated("the container"):
+                container.start()
+        except EngineError:
+            handle.close()
+            raise
+        return handle
+
+    def _options(self, job: Job) -> Mapping[str, Any]:
+        types = importlib.import_module("docker.types")
+        limits = job.limits
+        mounts = [types.Mount(str(SEEN_AT), str(job.directory), type="bind")]
+        mounts += [types.Mount(str(path), str(path), type="bind", read_only=True) for path in job.inputs]
+        if job.scratch is not None:
+            mounts.append(types.Mount("/tmp", str(job.scratch), type="bind"))  # noqa: S108 - of this job alone
+        return {
+            "entrypoint": ["/bin/sh", "-c", SCRIPT, "gridtune"],
+            "command": [job.command, str(SEEN_AT / job.output.name)],
+            "environment": {**UNBUFFERED, "HOME": "/tmp", "TMPDIR": "/tmp", **job.variables},  # noqa: S108
+            "working_dir": str(SEEN_AT),
+            "mounts": mounts,
+            "user": self._user.name,
+            "labels": {_LABEL: str(job.directory)},
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "network_mode": self._network if limits.network else "none",
+            "cpuset_cpus": None if limits.cpus is None else ",".join(map(str, limits.cpus)),
+            "mem_limit": limits.memory_bytes,
+            "memswap_limit": limits.memory_bytes,  # together with swap: none of it
+            "device_requests": [types.DeviceRequest(device_ids=list(limits.gpus), capabilities=[["gpu"]])]
+            if limits.gpus
+            else None,
+            "log_config": types.LogConfig(type="none"),
+            "detach": True,
+        }
+
+    def sweep(self) -> None:
+        """Remove the containers of agents that do not live any more."""
+        try:
+            with _translated("what is left of dead agents"):
+                for container in self._client.containers.list(all=True, filters={"label": _LABEL}):
+                    room = Path(container.labels[_LABEL])
+                    if _is_abandoned(room):
+                        text = "Removing container %s, left by an agent that was killed."
+                        _log.info(text, container.short_id, extra={"action": "container_swept"})
+                        container.remove(force=True, v=True)
+        except EngineError as error:  # another agent may be faster
+            _log.warning("Cannot remove what dead agents left: %s", error, extra={"action": "sweep_failed"})
+
+
+class Podman(Docker):
+    """The same engine's interface at Podman's socket."""
+
+    name = "podman"
+
+    def _addresses(self) -> Iterable[str]:
+        if os.environ.get("CONTAINER_HOST"):
+            yield os.environ["CONTAINER_HOST"]
+            return
+        if os.environ.get("XDG_RUNTIME_DIR"):
+            yield f"unix://{os.environ['XDG_RUNTIME_DIR']}/podman/podman.sock"
+        yield "unix:///run/podman/podman.sock"
+
+
+class ContainerHandle:
+    """A container, from its creation to its removal."""
+
+    def __init__(self, container: Container, job: Job, guard: OrphanGuard, address: str, runtime: str) -> None:
+        self._container = container
+        self._control = Path(job.directory) / ".gridtune"
+        self._guard = guard
+        self._runtime = runtime
+        self._exit: Exit | None = None
+        self._was_told = False
+        self._is_gone = False
+        self._silent_since: float | None = None
+        self._started = time.monotonic()
+        self._wall_seconds: float | None = None
+        self._key = f"{address.removeprefix('unix://')} {container.id}" if address.startswith("unix://") else ""
+        if self._key:
+            guard.watch(self._key)
+
+    def poll(self) -> Exit | None:
+        """How the container's first process ended; the kernel ends all others with it."""
+        if self._exit is None:
+            state = self._state()
+            if state is not None and state["Status"] in ("exited", "dead"):
+                self._wall_seconds = time.monotonic() - self._started
+                self._exit = self._read(state)
+        return self._exit
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the first process, which hands it on."""
+        self._was_told = True
+        self._signal("SIGTERM")
+
+    def kill(self) -> None:
+        """Send SIGKILL to the first process, and thereby to all."""
+        self._was_told = True
+        self._signal("SIGKILL")
+
+    def usage(self) -> Usage:
+        """By the container's control groups, file cache included."""
+        notes = Notes.read(self._control)
+        wall = self._wall_seconds if self._wall_seconds is not None else time.monotonic() - self._started
+        return Usage(
+            wall_seconds=round(wall, 3),
+            cpu_seconds=notes.cpu_seconds,
+            peak_memory_bytes=notes.peak_memory_bytes,
+            runtime=self._runtime,
+        )
+
+    def close(self) -> None:
+        """Remove the container, running or not."""
+        if self._is_gone:
+            return
+        try:
+            with _translated("the container's removal"):
+                self._container.remove(force=True, v=True)
+        except EngineError as error:
+            text = "Container %s is left behind: %s"
+            _log.warning(text, self._container.short_id, error, extra={"action": "container_left"})
+            return
+        self._is_gone = True
+        self._exit = self._exit or Exit(137, signal=9)
+        if self._key:
+            self._guard.forget(self._key)
+
+    def _state(self) -> Mapping[str, Any] | None:
+        """What the engine says; None if it is away, which is borne for a while."""
+        try:
+            with _translated("the container"):
+                self._container.reload()
+        except EngineError as error:
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since > _AWAY:
+                raise EngineError(f"the engine has been away for {_AWAY:g} s: {error}") from error
+            return None
+        self._silent_since = None
+        state: Mapping[str, Any] = self._container.attrs["State"]
+        return state
+
+    def _read(self, state: Mapping[str, Any]) -> Exit:
+        notes = Notes.read(self._control)
+        code = int(state["ExitCode"])
+        out_of_memory = code != 0 and (bool(state.get("OOMKilled")) or notes.n_killed > 0)
+        return Exit(
+            code,
+            is_out_of_memory=out_of_memory,
+            is_evicted=notes.was_asked and not self._was_told and not out_of_memory,
+        )
+
+    def _signal(self, name: str) -> None:
+        if self._exit is not None or self._is_gone:
+            return
+        try:
+            with _translated("the container"):
+                self._container.kill(name)
+        except EngineError as error:  # most often it has just ended, which the next poll shows
+            _log.debug("%s was not delivered: %s", name, error)
+
+
+class _User:
+    """As whom payloads run.
+
+    Attributes:
+        name: For the engine.
+        own: Whose the working directory has to be, if not the agent's.
+    """
+
+    def __init__(self, name: str, own: int | None = None) -> None:
+        self.name = name
+        self.own = own
+
+
+def _user(client: DockerClient) -> _User:
+    with _translated("the engine"):
+        options = client.info().get("SecurityOptions") or []
+    if any("rootless" in option for option in options):
+        return _User("0:0")  # which is the agent's user outside
+    if os.getuid() == 0:
+        return _User(f"{_NOBODY}:{_NOBODY}", _NOBODY)
+    return _User(f"{os.getuid()}:{os.getgid()}")
+
+
+def _give(directory: Path, user: int) -> None:
+    """Make a working directory, and all in it, another user's."""
+    os.chown(directory, user, user)
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            os.chown(os.path.join(folder, name), user, user, follow_symlinks=False)
+
+
+def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
+    try:
+        docker = importlib.import_module("docker")
+    except ImportError as error:
+        raise RuntimeUnavailable("the Python package docker is missing: pip install 'gridtune[docker]'") from error
+    reasons = []
+    for address in addresses:
+        try:
+            with _translated("the engine"):
+                client = docker.DockerClient(base_url=address, timeout=_PATIENCE)
+                client.ping()
+        except EngineError as error:
+            reasons.append(f"{address}: {error}")
+            continue
+        return address, client
+    raise RuntimeUnavailable("no engine answers at " + ", or at ".join(reasons))
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Errors of the engine's package, and of the network below it, become ours."""
+    errors = importlib.import_module("docker.errors")
+    try:
+        yield
+    except errors.APIError as error:
+        raise EngineError(f"{what}: {_words(str(error.explanation or error))}") from error
+    except (errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"{what}: {_words(str(error))}") from error
+
+
+def _words(text: str) -> str:
+    hint = "; the image needs a shell at /bin/sh" if "/bin/sh" in text and "no such file" in text else ""
+    return " ".join(text.split())[:500] + hint
+
+
+def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> None:
+    """Fetch an image, and say from time to time how far it has come."""
+    docker = importlib.import_module("docker")
+    repository, tag = docker.utils.parse_repository_tag(name)
+    _log.info("Fetching the image %s.", name, extra={"action": "image_fetch_began"})
+    layers: dict[str, tuple[int, int]] = {}
+    news_at = time.monotonic() + _NEWS
+    try:
+        for word in client.api.pull(repository, tag or "latest", stream=True, decode=True):
+            if not keep_going():
+                raise FetchInterrupted("fetching an image")
+            if "error" in word:
+                raise _not_had(name, str(word["error"]))
+            detail = word.get("progressDetail") or {}
+            if word.get("status") == "Downloading" and "total" in detail:
+                layers[word["id"]] = (int(detail["current"]), int(detail["total"]))
+            if time.monotonic() > news_at:
+                have, total = (show_bytes(sum(numbers)) for numbers in zip(*layers.values() or [(0, 0)]))
+                _log.info("Fetching the image %s: %s of %s.", name, have, total, extra={"action": "image_fetch"})
+                news_at = time.monotonic() + _NEWS
+    except docker.errors.APIError as error:
+        raise _not_had(name, str(error.explanation or error)) from error
+    _log.info("Fetched the image %s.", name, extra={"action": "image_fetch_ended"})
+
+
+def _not_had(name: str, why: str) -> ImageUnavailable:
+    why = " ".join(why.split())[:500]
+    if any(word in why.lower() for word in _NOT_THERE):
+        text = f"there is no image {name}, or it needs a login on this node ({why}); correct payload.image"
+        return ImageUnavailable(text, is_missing=True)
+    return ImageUnavailable(f"the image {name} cannot be fetched: {why}")
+
+
+def _is_abandoned(room: Path) -> bool:
+    """Whether the agent whose working directory this is does not live any more; no if that cannot be seen from here."""
+    if not room.parent.is_dir():
+        return False
+    try:
+        with open(lock_of(room), "r+") as lock:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False

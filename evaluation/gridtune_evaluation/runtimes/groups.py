@@ -1,0 +1,135 @@
+"""Payloads as process groups of this node: each the leader of a session of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from gridtune_common.protocol import Usage
+from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.memory import MemoryGauge
+from gridtune_evaluation.runtimes.port import Exit, Job
+
+#: SIGTERM goes to the shell and to what it runs. Without this the shell would die at once, and with it what it waits
+#: for; so it waits, begins nothing new, and ends with the code of what it waited for. Programs do not inherit a trap.
+PATIENT_SHELL: Final = "trap 'exit $?' TERM INT HUP; "
+
+
+def start_group(
+    argv: Sequence[str], job: Job, environment: Mapping[str, str], guard: OrphanGuard, runtime: str
+) -> GroupHandle:
+    """Start a program for a job, on the CPUs that are the job's.
+
+    Raises:
+        OSError: It could not be started.
+        ValueError: An argument or a variable holds a null character.
+    """
+    with job.output.open("ab") as output, _running_on(job.limits.cpus):
+        leader = subprocess.Popen(
+            list(argv),
+            cwd=job.directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    guard.watch(leader.pid)
+    return GroupHandle(leader, guard, MemoryGauge(leader.pid, job.limits.memory_bytes), runtime)
+
+
+@contextmanager
+def _running_on(cpus: Sequence[int] | None) -> Iterator[None]:
+    """Bind this thread to some CPUs for a moment: what it starts meanwhile stays there, without a gap."""
+    if cpus is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class GroupHandle:
+    """A running process group; its id is the leader's process id.
+
+    That id stays taken until the leader is reaped, so the group is only ever signalled before that.
+    """
+
+    def __init__(self, leader: subprocess.Popen[bytes], guard: OrphanGuard, gauge: MemoryGauge, runtime: str) -> None:
+        self._leader = leader
+        self._guard = guard
+        self._gauge = gauge
+        self._runtime = runtime
+        self._exit: Exit | None = None
+        self._started = time.monotonic()
+        self._wall_seconds: float | None = None
+        self._cpu_seconds: float | None = None
+
+    def poll(self) -> Exit | None:
+        """How the leader ended; whatever it left running is killed."""
+        if self._exit is None and self._has_ended():
+            self._finish()
+        if self._exit is None and self._gauge.is_over_the_limit():
+            self.kill()
+        return self._exit
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the group."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the group."""
+        self._signal(signal.SIGKILL)
+
+    def usage(self) -> Usage:
+        """Of the leader and all that it has waited for; memory as it was seen, several times a second."""
+        wall = self._wall_seconds if self._wall_seconds is not None else time.monotonic() - self._started
+        return Usage(
+            wall_seconds=round(wall, 3),
+            cpu_seconds=self._cpu_seconds,
+            peak_memory_bytes=self._gauge.peak_bytes,
+            runtime=self._runtime,
+        )
+
+    def close(self) -> None:
+        """Kill the group and reap the leader."""
+        if self._exit is None:
+            self._finish()
+
+    def _has_ended(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._leader.poll() is not None
+        seen = os.waitid(os.P_PID, self._leader.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return seen is not None
+
+    def _finish(self) -> None:
+        self._signal(signal.SIGKILL)
+        status = self._reap()
+        self._wall_seconds = time.monotonic() - self._started
+        self._guard.forget(self._leader.pid)
+        over = self._gauge.was_over_the_limit
+        self._exit = Exit(status, None, over) if status >= 0 else Exit(128 - status, -status, over)
+
+    def _reap(self) -> int:
+        if self._leader.returncode is None:
+            _, status, used = os.wait4(self._leader.pid, 0)
+            self._leader.returncode = os.waitstatus_to_exitcode(status)
+            self._cpu_seconds = round(used.ru_utime + used.ru_stime, 3)
+            self._gauge.note_largest_process(used.ru_maxrss)
+        return self._leader.returncode
+
+    def _signal(self, number: int) -> None:
+        if self._exit is not None:
+            return
+        try:
+            os.killpg(self._leader.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # nobody left; macOS answers so for a group of which only the unreaped leader remains

@@ -1,0 +1,89 @@
+"""What runs as the first process of a container, in whatever shell the image has: dash, bash or busybox.
+
+A shell is no init: as process 1 it would not pass a signal on, and without a trap the kernel would not even deliver it.
+So this one hands SIGTERM to all processes of the container, waits for the payload, and reads from the control groups
+what all of it has used. The output goes straight to a file, in the order of writing, whatever becomes of the agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Optional
+
+from gridtune_evaluation.runtimes.groups import PATIENT_SHELL
+
+#: Where the notes of `SCRIPT` are, in the control folder.
+NOTES: Final = "container"
+
+#: The files of both versions of control groups that say what was used: CPU time, peak memory, kills for want of memory.
+_GROUP_FILES: Final = (
+    "/sys/fs/cgroup/cpu.stat",
+    "/sys/fs/cgroup/memory.peak",
+    "/sys/fs/cgroup/memory.events",
+    "/sys/fs/cgroup/cpuacct/cpuacct.usage",
+    "/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage",
+    "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+    "/sys/fs/cgroup/memory/memory.oom_control",
+)
+
+#: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
+SCRIPT: Final = f"""
+exec >>"$2" 2>&1 </dev/null
+asked=0
+trap 'asked=1; kill -TERM -1' TERM INT HUP
+/bin/sh -c "{PATIENT_SHELL.replace("$", chr(92) + "$")}$1" &
+payload=$!
+while :; do
+    wait "$payload"
+    code=$?
+    kill -0 "$payload" 2>/dev/null || break
+done
+{{
+    echo "asked $asked"
+    for file in {" ".join(_GROUP_FILES)}; do
+        [ -r "$file" ] && while read -r line; do echo "${{file##*/}} $line"; done <"$file"
+    done
+}} >"$GRIDTUNE_DIR/{NOTES}" 2>/dev/null
+exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What `SCRIPT` has written down; None for what it could not see.
+
+    Attributes:
+        was_asked: Whether SIGTERM came, from whomever.
+        n_killed: How many processes were killed because the container's memory was used up.
+    """
+
+    was_asked: bool = False
+    cpu_seconds: Optional[float] = None
+    peak_memory_bytes: Optional[int] = None
+    n_killed: int = 0
+
+    @classmethod
+    def read(cls, control: Path) -> Notes:
+        """The notes in a control folder; empty ones if the container was killed before it wrote them.
+
+        The payload could have written there as well, so nothing is trusted but to be a number.
+        """
+        try:
+            lines = (control / NOTES).read_text(errors="replace").splitlines()
+        except OSError:
+            return cls()
+        found = {key: int(value) for key, _, value in (line.rpartition(" ") for line in lines) if _is_number(value)}
+        microseconds, nanoseconds = found.get("cpu.stat usage_usec"), found.get("cpuacct.usage")
+        cpu = microseconds / 1e6 if microseconds is not None else nanoseconds and nanoseconds / 1e9
+        killed = found.get("memory.events oom_kill") or found.get("memory.oom_control oom_kill") or 0
+        return cls(
+            was_asked=found.get("asked") == 1,
+            cpu_seconds=None if cpu is None else round(cpu, 3),
+            peak_memory_bytes=found.get("memory.peak") or found.get("memory.max_usage_in_bytes"),
+            n_killed=killed,
+        )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
