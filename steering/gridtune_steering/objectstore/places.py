@@ -1,0 +1,84 @@
+"""Places in S3 whose objects the service may sign addresses of, besides its own objects.
+
+Keys are plain strings here, as they are in S3: nothing is decoded and nothing is resolved. A key that somebody on the
+way could take for another one (``..``, ``//``) is in no place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gridtune_common.errors import ConfigurationError
+
+_VARIABLE: Final = "GRIDTUNE_STEERING_DATA_BUCKETS"
+#: A bucket, and after a slash the names that all keys begin with, each with a slash at its end.
+_PLACE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:/((?:[^/\s\\]+/)*))?")
+_SOURCE: Final = re.compile(r"s3://([^/]+)/(.+)", re.IGNORECASE | re.DOTALL)
+#: What servers and libraries resolve in a path.
+_RESOLVED: Final = frozenset({"", ".", ".."})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bucket, or all keys in it that begin with a prefix.
+
+    Attributes:
+        prefix: Empty, or with a ``/`` at its end.
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.prefix}"
+
+    def holds(self, bucket: str, key: str) -> bool:
+        """Whether an object is in it."""
+        return bucket == self.bucket and key.startswith(self.prefix) and _RESOLVED.isdisjoint(key.split("/"))
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether an object could be in both; some stores make no difference between A and a in buckets' names."""
+        nested = self.prefix.startswith(other.prefix) or other.prefix.startswith(self.prefix)
+        return self.bucket.lower() == other.bucket.lower() and nested
+
+
+def read_places(texts: Iterable[str], own: Place) -> tuple[Place, ...]:
+    """The places that an operator has listed.
+
+    Args:
+        texts: Each a ``bucket`` or a ``bucket/prefix/``.
+        own: Where the service keeps its own objects.
+
+    Raises:
+        ConfigurationError: One of them is no place, or has to do with the service's own.
+    """
+    places = tuple(_read_place(text) for text in texts)
+    for place in places:
+        if place.overlaps(own):
+            raise ConfigurationError(
+                f"{_VARIABLE}: {place} and {own}, where the service keeps its own objects, overlap, and users could "
+                "read checkpoints and logs of others; give the service a bucket or a prefix of its own"
+            )
+    return places
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """The bucket and the key of ``s3://bucket/key``, as they are.
+
+    Raises:
+        ValueError: It names no object.
+    """
+    found = _SOURCE.fullmatch(source)
+    if found is None:
+        raise ValueError(f"{source[:200]!r} names no object; write it like s3://bucket/key")
+    return found[1], found[2]
+
+
+def _read_place(text: str) -> Place:
+    found = _PLACE.fullmatch(text)
+    if found is None or not _RESOLVED.isdisjoint((found[2] or "").split("/")[:-1]):
+        raise ConfigurationError(f"{_VARIABLE}: {text!r} is no place; write bucket or bucket/prefix/, with a slash last")
+    return Place(found[1], found[2] or "")
