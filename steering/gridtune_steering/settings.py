@@ -48,8 +48,8 @@ class Settings:
         object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
             default a folder in the data folder.
         s3_key_id: With `s3_secret`, the credentials for S3; both empty for boto3's own ways to find them.
-        data_buckets: Places in S3, each a ``BUCKET`` or ``BUCKET/PREFIX/``, whose objects tasks may name as inputs: their
-            addresses are signed with the credentials of `object_store`, for its endpoint.
+        data_buckets: Places in S3, each a ``BUCKET`` or ``BUCKET/PREFIX/``, whose objects tasks may name as inputs:
+            their addresses are signed with the credentials of `object_store`, for its endpoint.
     """
 
     data: Path = Path("gridtune-data")

@@ -80,5 +80,7 @@ def split_source(source: str) -> tuple[str, str]:
 def _read_place(text: str) -> Place:
     found = _PLACE.fullmatch(text)
     if found is None or not _RESOLVED.isdisjoint((found[2] or "").split("/")[:-1]):
-        raise ConfigurationError(f"{_VARIABLE}: {text!r} is no place; write bucket or bucket/prefix/, with a slash last")
+        raise ConfigurationError(
+            f"{_VARIABLE}: {text!r} is no place; write bucket or bucket/prefix/, with a slash last"
+        )
     return Place(found[1], found[2] or "")
