@@ -9,7 +9,7 @@ from pathlib import Path
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
-from gridtune_steering.objectstore.places import Place, split_source
+from gridtune_steering.objectstore.places import Place, listed_object
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     ObjectStore,
@@ -116,10 +116,8 @@ class MemoryStore(ObjectStore):
 
     def data_url(self, source: str, lifetime: timedelta) -> str:
         """An address of what is in one of the places."""
-        bucket, key = split_source(source)
-        if any(place.holds(bucket, key) for place in self.data_places):
-            return f"memory:{bucket}/{key}"
-        return super().data_url(source, lifetime)
+        bucket, key = listed_object(source, self.data_places)
+        return f"memory:{bucket}/{key}"
 
     def write(self, key: str, content: bytes) -> None:
         """Store an object."""

@@ -1,7 +1,7 @@
-"""Places in S3 whose objects the service may sign addresses of, besides its own objects.
+"""Places in S3, besides that of the service's own objects, whose objects it may sign addresses of.
 
-Keys are plain strings here, as they are in S3: nothing is decoded and nothing is resolved. A key that somebody on the
-way could take for another one (``..``, ``//``) is in no place.
+Keys are plain strings here, as they are in S3: nothing is decoded and nothing is resolved. No address is signed for a
+key that somebody on the way could take for another one (``..``, ``//``).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from gridtune_common.errors import ConfigurationError
+from gridtune_steering.objectstore.port import NotSigned
 
 _VARIABLE: Final = "GRIDTUNE_STEERING_DATA_BUCKETS"
 #: A bucket, and after a slash the names that all keys begin with, each with a slash at its end.
 _PLACE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:/((?:[^/\s\\]+/)*))?")
 _SOURCE: Final = re.compile(r"s3://([^/]+)/(.+)", re.IGNORECASE | re.DOTALL)
-#: What servers and libraries resolve in a path.
+#: Names in a path that servers and libraries resolve.
 _RESOLVED: Final = frozenset({"", ".", ".."})
 
 
@@ -37,7 +38,7 @@ class Place:
 
     def holds(self, bucket: str, key: str) -> bool:
         """Whether an object is in it."""
-        return bucket == self.bucket and key.startswith(self.prefix) and _RESOLVED.isdisjoint(key.split("/"))
+        return bucket == self.bucket and key.startswith(self.prefix)
 
     def overlaps(self, other: Place) -> bool:
         """Whether an object could be in both; some stores make no difference between A and a in buckets' names."""
@@ -53,7 +54,7 @@ def read_places(texts: Iterable[str], own: Place) -> tuple[Place, ...]:
         own: Where the service keeps its own objects.
 
     Raises:
-        ConfigurationError: One of them is no place, or has to do with the service's own.
+        ConfigurationError: One of them is no place, or holds the service's own, or lies in it.
     """
     places = tuple(_read_place(text) for text in texts)
     for place in places:
@@ -65,16 +66,24 @@ def read_places(texts: Iterable[str], own: Place) -> tuple[Place, ...]:
     return places
 
 
-def split_source(source: str) -> tuple[str, str]:
-    """The bucket and the key of ``s3://bucket/key``, as they are.
+def listed_object(source: str, places: Iterable[Place]) -> tuple[str, str]:
+    """The bucket and the key of ``s3://bucket/key``, as they are, if an address may be signed.
 
     Raises:
-        ValueError: It names no object.
+        NotSigned: It is in none of the places, or its key is not to be trusted.
     """
     found = _SOURCE.fullmatch(source)
-    if found is None:
-        raise ValueError(f"{source[:200]!r} names no object; write it like s3://bucket/key")
-    return found[1], found[2]
+    if found is None or not _RESOLVED.isdisjoint(found[2].split("/")):
+        raise NotSigned(
+            f"this service signs no address for {source}: its key has an empty name, '.' or '..' in its path"
+        )
+    bucket, key = found.groups()
+    if not any(place.holds(bucket, key) for place in places):
+        raise NotSigned(
+            f"this service signs no address for {source}; its operator can list the bucket, or a prefix in it, in "
+            f"{_VARIABLE}, and then every user can read what is there"
+        )
+    return bucket, key
 
 
 def _read_place(text: str) -> Place:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gridtune_common.errors import MissingExtra
-from gridtune_steering.objectstore.places import Place, split_source
+from gridtune_steering.objectstore.places import Place, listed_object
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     NoSuchUpload,
-    NotSigned,
     ObjectStore,
     StoreAway,
     Stored,
@@ -135,12 +134,7 @@ class S3Store(ObjectStore):
 
     def data_url(self, source: str, lifetime: timedelta) -> str:
         """An address on the store itself, if the object is in a place that is listed."""
-        bucket, key = split_source(source)
-        if not any(place.holds(bucket, key) for place in self._data_places):
-            raise NotSigned(
-                f"this service signs no address for {source}; its operator can list the bucket, or a prefix in it, in "
-                "GRIDTUNE_STEERING_DATA_BUCKETS, and then every user can read what is there"
-            )
+        bucket, key = listed_object(source, self._data_places)
         return self._signed("get_object", {"Bucket": bucket, "Key": key}, lifetime)
 
     def write(self, key: str, content: bytes) -> None:

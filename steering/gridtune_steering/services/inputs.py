@@ -12,6 +12,9 @@ from gridtune_steering.services.access import Caller, visible_task
 from gridtune_steering.services.errors import NotFound, Unusable
 from gridtune_steering.services.steering import Steering
 
+#: Letters of an unknown input that are repeated to the caller.
+_SHOWN = 200
+
 
 def locate(steering: Steering, caller: Caller, task: str, message: LocateInput) -> Download:
     """Where an input of a task can be fetched from. Only what the task itself names is signed.
@@ -25,7 +28,7 @@ def locate(steering: Steering, caller: Caller, task: str, message: LocateInput) 
         row = visible_task(connection, caller, task)
     payload = parse_task(row.document).payload
     if payload is None or message.url not in {source.url for source in payload.data.values()}:
-        raise NotFound("input", message.url)
+        raise NotFound("input", message.url[:_SHOWN])
     if urlsplit(message.url).scheme != "s3":
         raise Unusable("the input needs no address", [Flaw("url", "is not in S3; fetch it from where it is")])
     lifetime = timedelta(seconds=steering.settings.address_seconds)
