@@ -99,11 +99,6 @@ class Shop:
         """How often it was asked."""
         return len(self.headers)
 
-    @property
-    def etag(self) -> str:
-        """The version of the file."""
-        return f'"{hashlib.sha256(self.content).hexdigest()[:8]}"'
-
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         self.headers.append((request.path, dict(request.headers)))
@@ -117,28 +112,27 @@ class Shop:
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        lasting, self.content = self.content, self.contents.pop(0) if self.contents else self.content
-        self._send(request)
-        self.content = lasting
+        self._send(request, self.contents.pop(0) if self.contents else self.content)
 
-    def _send(self, request: BaseHTTPRequestHandler) -> None:
-        start = self._start(request)
-        body = self.content[start:]
+    def _send(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
+        etag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+        start = self._start(request, etag)
+        body = content[start:]
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(body)))
         if self.names_versions:
-            request.send_header("ETag", self.etag)
+            request.send_header("ETag", etag)
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         request.end_headers()
         end = self.breaks.pop(0) if self.breaks else self.breaks_after
         request.wfile.write(body[:end])
         if end is not None and end < len(body):
             request.close_connection = True
 
-    def _start(self, request: BaseHTTPRequestHandler) -> int:
+    def _start(self, request: BaseHTTPRequestHandler, etag: str) -> int:
         wanted = request.headers.get("Range", "")
-        same = not self.heeds_versions or request.headers.get("If-Range", self.etag) == self.etag
+        same = not self.heeds_versions or request.headers.get("If-Range", etag) == etag
         return int(wanted[len("bytes=") :].rstrip("-")) if wanted and same and self.heeds_ranges else 0
 
 
