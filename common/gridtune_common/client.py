@@ -299,6 +299,10 @@ class Client:
             raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
         return _checked(answer).content
 
+    def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
+        """An address from which an ``s3://`` input of the task can be fetched without credentials."""
+        return self._call("POST", f"/tasks/{quote(task, safe='')}/data-address", protocol.Download, body=message)
+
     def storage(self) -> protocol.Storage:
         """What is stored, by task."""
         return self._call("GET", "/storage", protocol.Storage)

@@ -20,6 +20,7 @@ from gridtune_evaluation.carrier import Carrier, HttpCarrier
 from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
+from gridtune_evaluation.fetching import AddressDesk
 from gridtune_evaluation.hardware import Surroundings, look
 from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.orphans import OrphanGuard
@@ -127,10 +128,15 @@ class Agent:
 
     def _inputs(self, plan: Plan, guard: OrphanGuard) -> Inputs:
         folder = self._settings.cache or self._settings.work / "cache"
-        inputs = Inputs(Cache(folder, self._settings.cache_bytes), guard)
+        desk = AddressDesk(lambda source: self._locate(plan.task, source), self._settings.ca)
+        inputs = Inputs(Cache(folder, self._settings.cache_bytes), guard, desk)
         if plan.data:
             inputs.prepare()
         return inputs
+
+    def _locate(self, task: str, source: str) -> protocol.Download:
+        with self._connect() as steering:
+            return steering.locate_input(task, protocol.LocateInput(source))
 
     def _file(self, steering: Steering, path: str) -> bytes | None:
         return patiently(

@@ -22,7 +22,7 @@ from gridtune_common.units import show_seconds
 from gridtune_evaluation import fetching
 from gridtune_evaluation.cache import Allowance, Cache, DataUnavailable, Entry, FetchInterrupted
 from gridtune_evaluation.contract import Room
-from gridtune_evaluation.fetching import Halt, show_url
+from gridtune_evaluation.fetching import AddressDesk, Halt, NoAddress, show_url
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.plan import Plan
 
@@ -44,12 +44,16 @@ class Inputs:
     Args:
         cache: Where they are kept.
         guard: Ends commands should the agent die.
+        desk: Gives addresses of objects in S3.
         patience: Seconds without a new byte after which a download is given up.
     """
 
-    def __init__(self, cache: Cache, guard: OrphanGuard, patience: float = fetching.PATIENCE) -> None:
+    def __init__(
+        self, cache: Cache, guard: OrphanGuard, desk: AddressDesk, patience: float = fetching.PATIENCE
+    ) -> None:
         self._cache = cache
         self._guard = guard
+        self._desk = desk
         self._patience = patience
         self._verified: dict[Any, str] = {}
         self._verifying = threading.Lock()
@@ -95,12 +99,24 @@ class Inputs:
     def _fetch_once(self, source: DataSource, target: Path, allowance: Allowance, halt: Halt) -> Path:
         if source.url is None:
             return fetching.fetch_by_command(source, target, halt, self._guard)
+        is_checked = source.sha256 is not None
         if urlsplit(source.url).scheme == "s3":
-            fetching.fetch_s3(source.url, target, allowance, halt, self._guard, self._patience)
+            self._fetch_s3(source.url, target, allowance, halt, is_checked)
         else:
-            is_checked = source.sha256 is not None
             fetching.fetch_http(source.url, target, allowance, halt, self._patience, is_checked=is_checked)
         return target
+
+    def _fetch_s3(self, url: str, target: Path, allowance: Allowance, halt: Halt, is_checked: bool) -> None:
+        """By an address that the service signs, or else with what the user has on this node."""
+        try:
+            fetching.fetch_signed(url, target, self._desk, allowance, halt, self._patience, is_checked=is_checked)
+        except NoAddress as no_address:
+            text = "%s; trying it with the S3 profile of this node."
+            _log.info(text, no_address, extra={"action": "fetch_by_profile"})
+            try:
+                fetching.fetch_s3(url, target, allowance, halt, self._guard, self._patience)
+            except DataUnavailable as error:
+                raise DataUnavailable(f"{error}. Nor does the service give an address: {no_address}") from error
 
     def _on_this_node(self, source: DataSource, keep_going: Callable[[], bool]) -> Path:
         """The file or folder itself: what is on this node already is not copied."""

@@ -1,4 +1,4 @@
-"""Fetching one input into a folder: over HTTP, from S3, or by a command of the user's.
+"""Fetching one input into a folder: over HTTP, from S3 by a signed address or a profile, or by a command of the user's.
 
 Each function is called in a thread of its own, which nobody waits for once its `Halt` was called: it ends as soon as it
 looks there, and what it has written so far is removed.
@@ -18,19 +18,23 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Callable, Final, Optional, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
 
+from gridtune_common import protocol
+from gridtune_common.errors import GridtuneError, ServiceError
 from gridtune_common.taskfile.command import fill
 from gridtune_common.taskfile.data import DataSource
 from gridtune_common.units import show_seconds
 from gridtune_evaluation.cache import Allowance, DataUnavailable, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.outage import backoff
+from gridtune_evaluation.outage import backoff, passes
+from gridtune_evaluation.transfer import FRESH, REFRESHES, TokenlessSession, proxies_to
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -44,6 +48,8 @@ _HASHED_AT_ONCE: Final = 2**20
 _LATER: Final = frozenset({408, 425, 429})
 #: Answers that say that there is no such rest of a file, but perhaps a whole one.
 _OF_ANOTHER_VERSION: Final = frozenset({412, 416})
+#: Answers of stores to an address that has expired.
+_EXPIRED: Final = frozenset({400, 401, 403})
 #: Seconds between SIGTERM and SIGKILL for a command that must end.
 _GRACE: Final = 1.0
 _LOOK: Final = 0.05
@@ -92,11 +98,13 @@ class _Broken(Exception):  # noqa: N818 - named for the fact
     Args:
         reason: Why, without the address.
         for_good: To try again is in vain.
+        status: Of the answer, if there was one that says no.
     """
 
-    def __init__(self, reason: str, *, for_good: bool) -> None:
+    def __init__(self, reason: str, *, for_good: bool, status: int | None = None) -> None:
         super().__init__(reason)
         self.for_good = for_good
+        self.status = status
 
 
 class _Transfer(Protocol):
@@ -179,14 +187,20 @@ class _Download:
         if file.tell() and self._version is not None:
             headers["If-Range"] = self._version
         try:
-            with self._session.get(self._url, headers=headers, stream=True, timeout=_TIMES) as response:
-                if not _continues(response, file):
+            with self._get(headers) as response:
+                continues = _continues(response, file, self._version)
+                if not continues:
                     _begin_again(file)
                 response.raise_for_status()
+                if response.status_code == 206 and not continues:
+                    raise _Broken("it has changed meanwhile", for_good=False)
                 self._version = _version(response)
                 self._take(response, file)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _Broken(_reason(error), for_good=_is_for_good(error)) from error
+            raise _Broken(_reason(error), for_good=_is_for_good(error), status=_status(error)) from error
+
+    def _get(self, headers: dict[str, str]) -> requests.Response:
+        return self._session.get(self._url, headers=headers, stream=True, timeout=_TIMES)
 
     def _take(self, response: requests.Response, file: BinaryIO) -> None:
         length = response.headers.get("Content-Length", "")
@@ -201,12 +215,13 @@ class _Download:
             raise requests.ConnectionError("the connection was closed too early")
 
 
-def _continues(response: requests.Response, file: BinaryIO) -> bool:
+def _continues(response: requests.Response, file: BinaryIO, version: str | None) -> bool:
     """Whether the answer begins where the file ends; one that is no answer at all takes nothing away."""
     if response.status_code >= 400 and response.status_code != 416:
         return True
     begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return response.status_code == 206 and begins is not None and int(begins[1]) == file.tell()
+    is_rest = response.status_code == 206 and begins is not None and int(begins[1]) == file.tell()
+    return is_rest and (version is None or _version(response) in (None, version))  # some servers ignore If-Range
 
 
 def _version(response: requests.Response) -> str | None:
@@ -215,10 +230,14 @@ def _version(response: requests.Response) -> str | None:
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
 
+def _status(error: Exception) -> int | None:
+    return error.response.status_code if isinstance(error, requests.HTTPError) else None
+
+
 def _is_for_good(error: Exception) -> bool:
     """Whether to try again is in vain."""
-    if isinstance(error, requests.HTTPError):
-        status = error.response.status_code
+    status = _status(error)
+    if status is not None:
         return status < 500 and status not in (*_LATER, *_OF_ANOTHER_VERSION)
     if isinstance(error, requests.exceptions.SSLError):
         return "CERTIFICATE_VERIFY_FAILED" in str(error)
@@ -253,7 +272,122 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += [one for one in below if isinstance(one, BaseException)]
 
 
-# --- S3 -----------------------------------------------------------------------------------------------------
+# --- S3, by signed addresses --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AddressDesk:
+    """Where addresses of objects in S3 are asked for.
+
+    Attributes:
+        ask: Gives the address of ``s3://bucket/key``, or raises ServiceError; called from any thread.
+        ca: Certificate authorities to trust there; None for the system's.
+    """
+
+    ask: Callable[[str], protocol.Download]
+    ca: Optional[str] = None
+
+
+class NoAddress(GridtuneError):  # noqa: N818 - named for the fact
+    """The service gives no address for an object."""
+
+
+def fetch_signed(
+    url: str,
+    target: Path,
+    desk: AddressDesk,
+    allowance: Allowance,
+    halt: Halt,
+    patience: float = PATIENCE,
+    *,
+    is_checked: bool = False,
+) -> None:
+    """Download an object of S3 from an address that the service signs, without any credentials.
+
+    Args:
+        url: ``s3://bucket/key``.
+        target: The file to write.
+        desk: Gives the address, and another one when that has expired.
+        allowance: How much may be written.
+        halt: Ends it.
+        patience: Seconds without a new byte after which it is given up.
+        is_checked: A checksum would show if two versions of the file were put together.
+
+    Raises:
+        NoAddress: The service gives none; nothing was fetched.
+        DataUnavailable: The store says no, or brought nothing new for *patience* seconds.
+        FetchInterrupted: The halt was called.
+        OSError: The disk.
+    """
+    with TokenlessSession() as session:
+        download = _SignedDownload(session, url, desk, allowance, halt, is_checked)
+        try:
+            _persevere(url, target, download, halt, patience)
+        except DataUnavailable as error:
+            if download.had_address:
+                raise
+            raise NoAddress(download.trouble) from error
+
+
+class _SignedDownload(_Download):
+    """A transfer over HTTP from addresses that expire.
+
+    Attributes:
+        had_address: Whether there ever was one.
+        trouble: Why there is none now.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        url: str,
+        desk: AddressDesk,
+        allowance: Allowance,
+        halt: Halt,
+        is_checked: bool,
+    ) -> None:
+        super().__init__(session, url, allowance, halt, is_checked)
+        self._desk = desk
+        self._address = ""
+        self._fresh_until = 0.0
+        self._n_refused = 0
+        self.had_address = False
+        self.trouble = ""
+
+    def go_on(self, file: BinaryIO) -> None:
+        """Get the rest, if need be from another address the next time."""
+        before = file.tell()
+        try:
+            super().go_on(file)
+        except ServiceError as error:
+            self.trouble = str(error)
+            raise _Broken(self.trouble, for_good=not passes(error)) from error
+        except _Broken as broken:
+            if file.tell() > before:
+                self._n_refused = 0
+            if broken.status not in _EXPIRED:
+                raise
+            self._address = ""
+            self._n_refused += 1
+            reason = f"{broken} at the address that the service signed"
+            raise _Broken(reason, for_good=self._n_refused > REFRESHES) from broken
+
+    def _get(self, headers: dict[str, str]) -> requests.Response:
+        if not self._address or time.monotonic() >= self._fresh_until:
+            given = self._desk.ask(self._url)
+            self._address, self._fresh_until = given.url, time.monotonic() + FRESH * given.expires_seconds
+            self.had_address = True
+        return self._session.get(
+            self._address,
+            headers=headers,
+            stream=True,
+            timeout=_TIMES,
+            verify=self._desk.ca,
+            proxies=proxies_to(self._address),
+        )
+
+
+# --- S3, by the user's profile ------------------------------------------------------------------------------
 
 
 def fetch_s3(

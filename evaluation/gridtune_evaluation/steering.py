@@ -63,6 +63,9 @@ class Steering(Protocol):
     def download(self, evaluation: str, object_: str) -> protocol.Download:
         """The address of a checkpoint of the evaluation's point."""
 
+    def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
+        """An address from which an ``s3://`` input of the task can be fetched without credentials."""
+
     def report_damage(self, evaluation: str, object_: str, message: protocol.ReportDamage) -> protocol.Outcome:
         """Say that a checkpoint cannot be restored."""
 

@@ -134,6 +134,8 @@ class FakeSteering:
         uploads: Evaluation and message of every upload that was begun; the first one is ``o1``.
         commits: The committed uploads.
         damaged: Objects that could not be restored.
+        located: The inputs whose address was asked for.
+        addresses: Inputs in S3 and their addresses, in order; the last one is for all that come later.
         n_calls: How often the service was called, heard or not.
     """
 
@@ -160,6 +162,8 @@ class FakeSteering:
         self.uploads: list[tuple[str, protocol.BeginUpload]] = []
         self.commits: list[str] = []
         self.damaged: list[str] = []
+        self.located: list[str] = []
+        self.addresses: dict[str, list[protocol.Download]] = {}
         self.n_calls = 0
 
     # --- the script
@@ -279,6 +283,15 @@ class FakeSteering:
         """Where an object is."""
         with self._call("download"):
             return protocol.Download(f"memory:{object_}", 60.0)
+
+    def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
+        """The next address of an input."""
+        with self._call("locate_input"):
+            self.located.append(message.url)
+            known = self.addresses.get(message.url)
+            if not known:
+                raise Refused(403, {"detail": f"this service signs no address for {message.url}"})
+            return known.pop(0) if len(known) > 1 else known[0]
 
     def report_damage(self, evaluation: str, object_: str, message: protocol.ReportDamage) -> protocol.Outcome:
         """Record a damaged object."""

@@ -46,10 +46,10 @@ _MANGLED: Final = (b"BadDigest", b"IncompleteBody", b"RequestTimeout")
 #: The same for an address that is too old; most services say 403.
 _EXPIRED: Final = (b"ExpiredToken", b"AccessDenied")
 #: How often in a row fresh addresses are asked for without any byte getting through.
-_REFRESHES: Final = 2
+REFRESHES: Final = 2
 #: The share of its time after which an address is not begun with: a server that refuses a part may close the
 #: connection before anybody can read its answer.
-_FRESH: Final = 0.9
+FRESH: Final = 0.9
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Seconds between two looks at whether to give up.
 _GLANCE: Final = 0.5
@@ -102,7 +102,7 @@ def upload(
         ServiceError: From *refresh*.
         OSError: The file cannot be read.
     """
-    with _Session() as session:
+    with TokenlessSession() as session:
         _Sender(session, path, upload, refresh, _Road(server, verify, give_up, "send a file")).send()
 
 
@@ -138,7 +138,7 @@ def download(
         ServiceError: From *fetch*.
         OSError: The disk; nothing is left on it then.
     """
-    with _Session() as session:
+    with TokenlessSession() as session:
         road = _Road(server, verify, give_up, "fetch a file", patience_seconds)
         _Fetcher(session, target, fetch, size, sha256, road).fetch()
 
@@ -175,7 +175,7 @@ class _Sender:
                 "is it of another version than this agent?"
             )
         self._upload = upload
-        self._fresh_until = time.monotonic() + _FRESH * upload.expires_seconds
+        self._fresh_until = time.monotonic() + FRESH * upload.expires_seconds
 
     def _refresh(self) -> None:
         before = self._identity()
@@ -204,7 +204,7 @@ class _Sender:
                 self._n_sent += 1
                 return
             if isinstance(trouble, _Expired):
-                if n_refreshed == _REFRESHES:
+                if n_refreshed == REFRESHES:
                     raise TransferRefused(trouble.status, str(trouble))
                 n_refreshed += 1
                 self._refresh()
@@ -311,7 +311,7 @@ class _Fetcher:
             if isinstance(trouble, _Expired):
                 self._url = None
                 n_refused += 1
-                if n_refused > _REFRESHES:
+                if n_refused > REFRESHES:
                     raise TransferRefused(trouble.status, str(trouble))
                 continue
             self._road.wait(trouble, next(pauses))
@@ -330,7 +330,7 @@ class _Fetcher:
     def _address(self) -> str:
         if self._url is None or time.monotonic() >= self._fresh_until:
             given = self._road.patiently(self._ask)
-            self._url, self._fresh_until = given.url, time.monotonic() + _FRESH * given.expires_seconds
+            self._url, self._fresh_until = given.url, time.monotonic() + FRESH * given.expires_seconds
         return self._url
 
     def _get(self, start: int) -> Unreachable | None:
@@ -388,7 +388,9 @@ class _NoToken(requests.auth.AuthBase):
         return request
 
 
-class _Session(requests.Session):
+class TokenlessSession(requests.Session):
+    """Sends no credentials anywhere: a signed address is one itself."""
+
     def __init__(self) -> None:
         super().__init__()
         self.auth = _NoToken()
@@ -396,6 +398,11 @@ class _Session(requests.Session):
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Send no credentials to where an answer redirects either; requests would look into ~/.netrc."""
+
+
+def proxies_to(url: str) -> dict[str, str]:
+    """What requests is to be told of proxies: one of the site cannot reach this machine's own services."""
+    return {"no_proxy": ",".join(_LOOPBACK)} if urlsplit(url).hostname in _LOOPBACK else {}
 
 
 class _Expired(Unreachable):
@@ -426,9 +433,7 @@ class _Road:
 
     def arguments(self, url: str) -> dict[str, Any]:
         whole = self._server + url if url.startswith("/") else url
-        # a proxy of the site cannot reach this machine's own services
-        proxies = {"no_proxy": ",".join(_LOOPBACK)} if urlsplit(whole).hostname in _LOOPBACK else {}
-        return {"url": whole, "timeout": _TIMEOUT, "proxies": proxies, "verify": self._verify}
+        return {"url": whole, "timeout": _TIMEOUT, "proxies": proxies_to(whole), "verify": self._verify}
 
     def pauses(self) -> Iterator[float]:
         return backoff()

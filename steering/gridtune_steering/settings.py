@@ -14,12 +14,15 @@ from gridtune_common.errors import ConfigurationError
 _PREFIX = "GRIDTUNE_STEERING_"
 #: A size, written with its unit in the environment: ``200GiB``.
 Bytes = int
+#: Several of them in one variable, with commas or blanks between them.
+Words = tuple[str, ...]
 _KINDS: Mapping[str, Callable[[str], object]] = {
     "Path": Path,
     "str": str,
     "int": int,
     "float": float,
     "Bytes": lambda text: int(text) if text.isdecimal() else units.n_bytes(text),
+    "Words": lambda text: tuple(text.replace(",", " ").split()),
 }
 
 
@@ -45,6 +48,8 @@ class Settings:
         object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
             default a folder in the data folder.
         s3_key_id: With `s3_secret`, the credentials for S3; both empty for boto3's own ways to find them.
+        data_buckets: Places in S3, each a ``BUCKET`` or ``BUCKET/PREFIX/``, whose objects tasks may name as inputs:
+            their addresses are signed with the credentials of `object_store`, for its endpoint.
     """
 
     data: Path = Path("gridtune-data")
@@ -64,6 +69,7 @@ class Settings:
     object_store: str = ""
     s3_key_id: str = ""
     s3_secret: str = field(default="", repr=False)
+    data_buckets: Words = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -84,6 +90,11 @@ class Settings:
             raise ConfigurationError(f"{_PREFIX}S3_KEY_ID and {_PREFIX}S3_SECRET: set both, or neither")
         if self.s3_key_id and not self.object_store.startswith("s3://"):
             raise ConfigurationError(f"{_PREFIX}S3_KEY_ID is of no use: {_PREFIX}OBJECT_STORE is no s3://BUCKET")
+        if self.data_buckets and not self.object_store.startswith("s3://"):
+            raise ConfigurationError(
+                f"{_PREFIX}DATA_BUCKETS is of no use: {_PREFIX}OBJECT_STORE is no s3://BUCKET, whose endpoint and "
+                "credentials are used for them"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
+from gridtune_steering.objectstore.places import Place, listed_object
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     ObjectStore,
@@ -57,6 +58,7 @@ class MemoryStore(ObjectStore):
 
     Attributes:
         is_away: Whether to behave like a store that does not answer.
+        data_places: Where inputs of tasks may be.
     """
 
     min_part_size = 1
@@ -66,6 +68,7 @@ class MemoryStore(ObjectStore):
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, tuple[str, datetime, dict[int, bytes]]] = {}
         self.is_away = False
+        self.data_places: tuple[Place, ...] = ()
         self._clock = clock
         self._times: dict[str, datetime] = {}
 
@@ -110,6 +113,11 @@ class MemoryStore(ObjectStore):
     def download_url(self, key: str, lifetime: timedelta) -> str:
         """An address for `get`."""
         return f"memory:{key}"
+
+    def data_url(self, source: str, lifetime: timedelta) -> str:
+        """An address of what is in one of the places."""
+        bucket, key = listed_object(source, self.data_places)
+        return f"memory:{bucket}/{key}"
 
     def write(self, key: str, content: bytes) -> None:
         """Store an object."""

@@ -13,18 +13,20 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gridtune_common.protocol import Fail, FailureCause, Release, ReleaseCause, Tell
+from gridtune_common.errors import Refused, ServiceError, Unreachable
+from gridtune_common.protocol import Download, Fail, FailureCause, Release, ReleaseCause, Tell
 from gridtune_common.taskfile import DataSource
 from gridtune_evaluation import data, fetching
 from gridtune_evaluation.cache import Cache, DataUnavailable, FetchInterrupted
 from gridtune_evaluation.data import Inputs
+from gridtune_evaluation.fetching import AddressDesk
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
 from payload_scripts import agent_running, evaluate, fail_of, output_of, result, steps
@@ -50,8 +52,11 @@ class Shop:
         breaks: The same for the first answers alone.
         breaks_after: Bytes of an answer after which the connection breaks.
         heeds_ranges: Whether it can begin in the middle.
+        heeds_versions: Whether it looks at If-Range.
         names_versions: Whether it tells one version of the file from another.
         statuses: What to answer first.
+        refuses: Addresses that expire, by their query, and after how many requests.
+        refusal: What is answered then.
         waits: Answers only when this is set.
     """
 
@@ -62,8 +67,11 @@ class Shop:
         self.breaks: list[int] = []
         self.breaks_after: int | None = None
         self.heeds_ranges = True
+        self.heeds_versions = True
         self.names_versions = True
         self.statuses: list[int] = []
+        self.refuses: dict[str, int] = {}
+        self.refusal = 403
         self.waits = threading.Event()
         self.waits.set()
         shop = self
@@ -91,42 +99,40 @@ class Shop:
         """How often it was asked."""
         return len(self.headers)
 
-    @property
-    def etag(self) -> str:
-        """The version of the file."""
-        return f'"{hashlib.sha256(self.content).hexdigest()[:8]}"'
-
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         self.headers.append((request.path, dict(request.headers)))
         self.waits.wait(30)
-        if self.statuses:
-            request.send_response(self.statuses.pop(0))
+        query = request.path.partition("?")[2]
+        n_left = self.refuses.get(query, 1)
+        if query in self.refuses:
+            self.refuses[query] -= 1
+        if self.statuses or n_left <= 0:
+            request.send_response(self.statuses.pop(0) if self.statuses else self.refusal)
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        lasting, self.content = self.content, self.contents.pop(0) if self.contents else self.content
-        self._send(request)
-        self.content = lasting
+        self._send(request, self.contents.pop(0) if self.contents else self.content)
 
-    def _send(self, request: BaseHTTPRequestHandler) -> None:
-        start = self._start(request)
-        body = self.content[start:]
+    def _send(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
+        etag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+        start = self._start(request, etag)
+        body = content[start:]
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(body)))
         if self.names_versions:
-            request.send_header("ETag", self.etag)
+            request.send_header("ETag", etag)
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         request.end_headers()
         end = self.breaks.pop(0) if self.breaks else self.breaks_after
         request.wfile.write(body[:end])
         if end is not None and end < len(body):
             request.close_connection = True
 
-    def _start(self, request: BaseHTTPRequestHandler) -> int:
+    def _start(self, request: BaseHTTPRequestHandler, etag: str) -> int:
         wanted = request.headers.get("Range", "")
-        same = request.headers.get("If-Range", self.etag) == self.etag
+        same = not self.heeds_versions or request.headers.get("If-Range", etag) == etag
         return int(wanted[len("bytes=") :].rstrip("-")) if wanted and same and self.heeds_ranges else 0
 
 
@@ -151,16 +157,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "backoff", pauses)
 
 
-def make_inputs(folder: Path, limit: int = 2**30, patience: float = 2.0) -> Inputs:
+def unsigned(source: str) -> Download:
+    """What a service says that signs nothing."""
+    raise Refused(403, {"detail": f"this service signs no address for {source}; its operator can list it"})
+
+
+def make_inputs(
+    folder: Path, limit: int = 2**30, patience: float = 2.0, ask: Callable[[str], Download] = unsigned
+) -> Inputs:
     """Inputs in a cache in the folder."""
-    inputs = Inputs(Cache(folder / "cache", limit), OrphanGuard(), patience)
+    inputs = Inputs(Cache(folder / "cache", limit), OrphanGuard(), AddressDesk(ask), patience)
     inputs.prepare()
     return inputs
 
 
-def get(folder: Path, limit: int = 2**30, **source: Any) -> Path:
+def get(folder: Path, limit: int = 2**30, ask: Callable[[str], Download] = unsigned, **source: Any) -> Path:
     """Fetch one input and let go of it."""
-    with contextlib.closing(make_inputs(folder, limit).get("train.npz", DataSource(**source), lambda: True)) as entry:
+    inputs = make_inputs(folder, limit, ask=ask)
+    with contextlib.closing(inputs.get("train.npz", DataSource(**source), lambda: True)) as entry:
         return entry.path
 
 
@@ -397,7 +411,179 @@ def test_a_fetch_has_a_timeout(tmp_path: Path, shop: Shop) -> None:
     assert "took longer than its timeout, 0.5s" in refusal(tmp_path, url=shop.url, timeout_seconds=0.5)
 
 
-# --- S3 -----------------------------------------------------------------------------------------------------
+# --- S3, by addresses that the service signs ----------------------------------------------------------------
+
+OBJECT = "s3://bucket/some/key.npz"
+
+
+class Service:
+    """Signs addresses on the shop.
+
+    Attributes:
+        asked: For what.
+        answers: What it says first: an error, or an address.
+        life: Seconds for which it says that addresses are good.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self.asked: list[str] = []
+        self.answers: list[ServiceError | Download] = []
+        self.life = 60.0
+        self._shop = shop
+
+    def __call__(self, source: str) -> Download:
+        """Sign; no two signatures are the same."""
+        self.asked.append(source)
+        answer = self.answers.pop(0) if self.answers else Download(f"{self._shop.url}{len(self.asked)}", self.life)
+        if isinstance(answer, ServiceError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def service(shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
+    """A service that signs addresses, and a node without S3, with credentials that are none of the shop's business."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password trap\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    without_boto3(monkeypatch, tmp_path)
+    return Service(shop)
+
+
+def queries(shop: Shop) -> list[str]:
+    """The signatures that the shop has seen."""
+    return [path.partition("?")[2] for path, _ in shop.headers]
+
+
+def test_objects_come_by_signed_addresses(
+    tmp_path: Path, shop: Shop, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node needs neither boto3 nor credentials; no log shows the address."""
+    caplog.set_level("DEBUG", "gridtune.agent")
+    shop.breaks_after = 200_000
+
+    found = get(tmp_path, ask=service, url=OBJECT)
+
+    assert found.read_bytes() == CONTENT
+    assert service.asked == [OBJECT]
+    assert [headers.get("Range") for _, headers in shop.headers] == [None, "bytes=200000-", "bytes=400000-"]
+    assert not any("Authorization" in headers for _, headers in shop.headers)
+    assert f"Fetching train.npz from {OBJECT}" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_another_signature_is_the_same_input(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """The cache knows an object by its own address."""
+    get(tmp_path, ask=service, url=OBJECT)
+
+    assert get(tmp_path, ask=service, url=OBJECT).read_bytes() == CONTENT
+    assert shop.n_requests == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_expired_address_is_renewed(tmp_path: Path, shop: Shop, service: Service, status: int) -> None:
+    """A store that refuses it in the middle of a file gets another one, and the file goes on."""
+    shop.breaks = [200_000]
+    shop.refuses, shop.refusal = {"signature=s3cr3t1": 1}, status
+
+    found = get(tmp_path, ask=service, url=OBJECT)
+
+    assert found.read_bytes() == CONTENT
+    assert queries(shop) == ["signature=s3cr3t1", "signature=s3cr3t1", "signature=s3cr3t2"]
+    assert [headers.get("Range") for _, headers in shop.headers] == [None, "bytes=200000-", "bytes=200000-"]
+
+
+def test_an_address_is_renewed_before_it_expires(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """The store is not troubled with one that is known to be old."""
+    shop.breaks, service.life = [200_000], 0.01
+
+    get(tmp_path, ask=service, url=OBJECT)
+
+    assert queries(shop) == ["signature=s3cr3t1", "signature=s3cr3t2"]
+
+
+def test_a_store_that_refuses_every_address_is_given_up(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """Signatures do not help where the service itself may not read; the message names the object alone."""
+    shop.statuses = [403] * 9
+
+    message = refusal(tmp_path, ask=service, url=OBJECT)
+
+    assert message.endswith(
+        f"{OBJECT} cannot be fetched: the server answered 403 Forbidden at the address that the service signed"
+    )
+    assert len(service.asked) == 3
+    assert remains(tmp_path) == []
+
+
+def test_an_object_that_is_not_there_is_given_up_at_once(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """The profile of the node is not tried: the service has said where the object would be."""
+    shop.statuses = [404] * 9
+
+    assert refusal(tmp_path, ask=service, url=OBJECT).endswith("cannot be fetched: the server answered 404 Not Found")
+    assert shop.n_requests == 1
+
+
+def test_a_service_that_is_away_is_asked_again(tmp_path: Path, service: Service) -> None:
+    """Before the first address, and before a later one."""
+    service.answers = [Unreachable("cannot reach it"), Refused(500, {})]
+
+    assert get(tmp_path, ask=service, url=OBJECT).read_bytes() == CONTENT
+
+
+def test_a_service_that_signs_no_more_ends_a_fetch(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """A task that was deleted meanwhile gets no further address."""
+    shop.breaks, service.life = [200_000], 0.01
+    service.answers = [Download(shop.url, 0.01), Refused(404, {"detail": "there is no task"})]
+
+    assert refusal(tmp_path, ask=service, url=OBJECT).endswith("cannot be fetched: there is no task")
+
+
+def test_halves_of_two_objects_are_never_put_together(tmp_path: Path, shop: Shop, service: Service) -> None:
+    """Also where the store goes on with whatever is there now."""
+    shop.breaks_after, shop.heeds_versions = 300_000, False
+    shop.contents = [CONTENT[::-1]]
+
+    found = get(tmp_path, ask=service, url=OBJECT)
+
+    assert found.read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in shop.headers] == [None, "bytes=300000-", None, "bytes=300000-"]
+
+
+@pytest.mark.usefixtures("service")
+def test_an_object_that_nobody_gets_names_both_ways(tmp_path: Path) -> None:
+    """What the node lacks, and what the operator of the service can do."""
+    message = refusal(tmp_path, url=OBJECT)
+
+    assert "this node has neither boto3 nor aws; install one of them" in message
+    assert f"Nor does the service give an address: this service signs no address for {OBJECT}; its operator" in message
+
+
+def test_a_service_that_stays_away_leaves_the_profile(tmp_path: Path, service: Service) -> None:
+    """What the user has on the node is tried before an attempt fails."""
+    service.answers = [Unreachable("cannot reach https://tune.example.org")] * 999
+
+    message = refusal(tmp_path, ask=service, url=OBJECT)
+
+    assert "this node has neither boto3 nor aws" in message
+    assert message.endswith("Nor does the service give an address: cannot reach https://tune.example.org")
+
+
+def test_an_agent_asks_for_its_own_task(tmp_path: Path, shop: Shop) -> None:
+    """From the first word to the last: the service gives the address, and the training finds the file."""
+    payload = make_payload("sha256sum < a; exit 3", data={"a": OBJECT})
+    fake = FakeSteering(payload, [make_lease()])
+    fake.addresses[OBJECT] = [Download(shop.url, 60.0)]
+
+    with agent_running(fake, tmp_path) as agent:
+        agent.join()
+    [(_, word)] = fake.ends
+
+    assert isinstance(word, Fail)
+    assert word.output_tail.split() == [SHA256, "-"]
+    assert fake.located == [OBJECT]
+
+
+# --- S3, by the user's profile ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -611,10 +797,11 @@ FETCHER = """
     from gridtune_common.taskfile import DataSource
     from gridtune_evaluation.cache import Cache
     from gridtune_evaluation.data import Inputs
+    from gridtune_evaluation.fetching import AddressDesk
     from gridtune_evaluation.orphans import OrphanGuard
     guard = OrphanGuard()
     guard.start()
-    inputs = Inputs(Cache(Path(sys.argv[1]), 2**30), guard)
+    inputs = Inputs(Cache(Path(sys.argv[1]), 2**30), guard, AddressDesk(lambda source: None))
     inputs.prepare()
     print("ready", flush=True)
     entry = inputs.get("train.npz", DataSource(**json.loads(sys.argv[2])), lambda: True)
@@ -750,7 +937,7 @@ def test_waiting_for_another_process_ends_when_told(tmp_path: Path, shop: Shop) 
 # --- a cache with bounds ------------------------------------------------------------------------------------
 
 
-def of_size(n_bytes: int) -> dict[str, str]:
+def of_size(n_bytes: int) -> dict[str, Any]:
     """A source with so many bytes."""
     return {"command": f"head -c {n_bytes} /dev/zero > {{target}}"}
 
@@ -770,7 +957,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
 def test_what_is_in_use_stays(tmp_path: Path) -> None:
     """An entry that somebody holds is not removed, however old it is; without it there may be no room."""
     inputs = make_inputs(tmp_path, 250)
-    held = inputs.get("a", DataSource(**of_size(100)), lambda: True)  # type: ignore[arg-type]
+    held = inputs.get("a", DataSource(**of_size(100)), lambda: True)
     free = get(tmp_path, 250, **of_size(101))
 
     get(tmp_path, 250, **of_size(102))

@@ -564,6 +564,20 @@ def test_exports_hold_everything(api: Api, bench: Bench) -> None:
     assert "bench" in page.text
 
 
+def test_an_input_without_an_address_is_a_problem(api: Api) -> None:
+    """Agents see why, and that it will not pass; what a task does not name is not there."""
+    task = api.submit(payload={"command": "true", "data": {"a": "s3://bucket/key"}})
+
+    refused, unknown = (
+        api.call("POST", f"/tasks/{task}/data-address", {"url": url}, secret=api.token("task", task=task))
+        for url in ("s3://bucket/key", "s3://bucket/other")
+    )
+
+    assert (refused.status_code, refused.get_json()["type"]) == (403, "urn:gridtune:problem:NotSigned")
+    assert "GRIDTUNE_STEERING_DATA_BUCKETS" in refused.get_json()["detail"]
+    assert unknown.status_code == 404
+
+
 def test_errors_of_ours_tell_no_details(api: Api, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash is a problem document without the traceback, which is for the log."""
     monkeypatch.setattr(tokens, "listing", lambda *_: 1 / 0)

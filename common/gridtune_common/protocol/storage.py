@@ -94,6 +94,17 @@ class Download:
 
 
 @dataclass(frozen=True)
+class LocateInput:
+    """Where can an input be fetched from? The answer is a `Download`.
+
+    Attributes:
+        url: The input's own address, ``s3://bucket/key``, letter by letter as ``payload.data`` has it.
+    """
+
+    url: str
+
+
+@dataclass(frozen=True)
 class ReportDamage:
     """A stored checkpoint cannot be used: it does not have its checksum, or cannot be unpacked."""
 

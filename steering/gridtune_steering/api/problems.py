@@ -27,6 +27,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     MissingExtra: HTTPStatus.UNPROCESSABLE_ENTITY,
     objectstore.AddressRefused: HTTPStatus.FORBIDDEN,
+    objectstore.NotSigned: HTTPStatus.FORBIDDEN,
     objectstore.WrongLength: HTTPStatus.BAD_REQUEST,
     objectstore.WrongChecksum: HTTPStatus.BAD_REQUEST,
     objectstore.BadKey: HTTPStatus.BAD_REQUEST,

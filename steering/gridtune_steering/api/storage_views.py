@@ -1,4 +1,4 @@
-"""The routes of checkpoints, logs and watched output: where they go, where they are, how much there is."""
+"""The routes of checkpoints, logs, watched output and inputs: where they go, where they are, how much there is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from gridtune_common.protocol import (
     CommitUpload,
     Download,
     LiveOutput,
+    LocateInput,
     Outcome,
     Output,
     ReportDamage,
@@ -16,7 +17,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.services import outputs, storage
+from gridtune_steering.services import inputs, outputs, storage
 
 
 @route("POST", "/evaluations/<evaluation>/uploads", access=Access.EVALUATE, body=BeginUpload, returns=Upload)
@@ -77,6 +78,12 @@ def get_output(context: Context, task: str, number: int) -> LiveOutput:
 def fetch_object(context: Context, task: str, object_: str) -> Download:
     """Get the address of one of a task's checkpoints or logs."""
     return storage.fetch(context.steering, context.caller, task, object_)
+
+
+@route("POST", "/tasks/<task>/data-address", access=Access.EVALUATE, body=LocateInput, returns=Download)
+def locate_input(context: Context, task: str, *, body: LocateInput) -> Download:
+    """Get an address from which an s3:// input of the task can be fetched without credentials."""
+    return inputs.locate(context.steering, context.caller, task, body)
 
 
 @route("GET", "/storage", access=Access.USER, returns=Storage)

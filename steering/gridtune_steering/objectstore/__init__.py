@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering.objectstore.folder import FolderStore
+from gridtune_steering.objectstore.places import Place, read_places
 from gridtune_steering.objectstore.port import BadKey, ObjectStore, checked_prefix
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.settings import Settings
@@ -29,7 +30,8 @@ def open_store(settings: Settings, clock: Callable[[], datetime], service_key: b
     """
     location = settings.object_store
     if location.startswith("s3://"):
-        return S3Store(_bucket(location, settings))
+        bucket = _bucket(location, settings)
+        return S3Store(bucket, read_places(settings.data_buckets, Place(bucket.name, bucket.prefix)))
     return FolderStore(_folder(location, settings), service_key, clock)
 
 

@@ -7,6 +7,7 @@ StoreError                     the store cannot do it
 ├── NoSuchUpload               an upload was finished, abandoned or never begun
 ├── UploadIncomplete           parts are missing
 ├── BadKey                     a key that no store can keep
+├── NotSigned                  no address is given for this object, which is not the store's own
 ├── AddressRefused             a signed address was changed, has expired, or is for something else
 └── WrongContent               what was sent is not what is due
     ├── WrongLength
@@ -59,6 +60,10 @@ class UploadIncomplete(StoreError):  # noqa: N818
 
 class BadKey(StoreError):  # noqa: N818
     """No store can keep an object under this key."""
+
+
+class NotSigned(StoreError):  # noqa: N818
+    """No address is given for this object, which is not the store's own."""
 
 
 class AddressRefused(StoreError):  # noqa: N818
@@ -170,6 +175,17 @@ class ObjectStore(ABC):
     @abstractmethod
     def download_url(self, key: str, lifetime: timedelta) -> str:
         """An address from which the object can be fetched, whole or by ranges; no check whether it exists."""
+
+    def data_url(self, source: str, lifetime: timedelta) -> str:
+        """An address from which a task's input, ``s3://bucket/key``, can be fetched; no check whether it exists.
+
+        Raises:
+            NotSigned: It is in no place that the operator has listed, or the store does not speak S3.
+        """
+        raise NotSigned(
+            f"this service signs no address for {source}: its own objects are not in S3; its operator can keep them "
+            "there (GRIDTUNE_STEERING_OBJECT_STORE) and list the place in GRIDTUNE_STEERING_DATA_BUCKETS"
+        )
 
     @abstractmethod
     def write(self, key: str, content: bytes) -> None:

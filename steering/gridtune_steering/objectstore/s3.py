@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gridtune_common.errors import MissingExtra
+from gridtune_steering.objectstore.places import Place, listed_object
 from gridtune_steering.objectstore.port import (
     NoSuchObject,
     NoSuchUpload,
@@ -70,13 +71,18 @@ class Bucket:
 
 
 class S3Store(ObjectStore):
-    """Keeps objects in a bucket, or below a prefix of it."""
+    """Keeps objects in a bucket, or below a prefix of it.
+
+    Args:
+        data_places: Where inputs of tasks may be; never where the store's own objects are.
+    """
 
     min_part_size = 5 * 2**20
     max_parts = 10_000
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, data_places: Sequence[Place] = ()) -> None:
         self._bucket = bucket
+        self._data_places = data_places
         session = _session(bucket)
         self._client = _client(session, bucket, *_PATIENT)
         self._quick_client = _client(session, bucket, *_QUICK)
@@ -125,6 +131,11 @@ class S3Store(ObjectStore):
     def download_url(self, key: str, lifetime: timedelta) -> str:
         """An address on the store itself."""
         return self._signed("get_object", self._at(key), lifetime)
+
+    def data_url(self, source: str, lifetime: timedelta) -> str:
+        """An address on the store itself, if the object is in a place that is listed."""
+        bucket, key = listed_object(source, self._data_places)
+        return self._signed("get_object", {"Bucket": bucket, "Key": key}, lifetime)
 
     def write(self, key: str, content: bytes) -> None:
         """One PUT."""
