@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Final
 
 from gridtune_common import protocol
@@ -92,8 +92,10 @@ class Agent:
             deliver_leftovers(steering, spool, self._settings.server)
         guard = OrphanGuard()
         guard.start()
-        with closing(guard):
-            runtime = runtimes.choose(self._settings.runtime, plan.runtime, plan.image, guard)
+        with closing(guard), ExitStack() as held:
+            runtime = held.enter_context(
+                closing(runtimes.choose(self._settings.runtime, plan.runtime, plan.image, guard))
+            )
             runtime.sweep()
             inputs = self._inputs(plan, guard)
             keeper = LogKeeper(workplace.logs, self._connect, self._carrier)

@@ -7,7 +7,7 @@ ended well, left usable metrics          tell
 ended well, left none                    fail: no result
 ended well, an objective is missing      fail: invalid result
 said ``status: failed``                  fail: reported
-ended with another code than 0           fail: exit code
+ended with another code than 0           fail: exit code; infrastructure, if the disk is full
 was killed, not by the agent             fail: signal; out of memory, if that was why
 was asked to leave by somebody else      fail: signal, unless it left a whole result
 was asked to leave, left a whole result  tell (the result file alone counts, a last report is half-way)
@@ -17,7 +17,10 @@ was asked to leave, left none            release; or fail: timeout, if that was 
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +58,13 @@ _DEADLY: Final = frozenset(
         signal.SIGXFSZ,
     }
 )
+
+
+#: Less than this on a disk, in bytes, is nothing.
+_NO_ROOM: Final = 2**16
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+#: So many characters at the end of what was printed tell why a payload ended.
+_END: Final = 2000
 
 
 class Leave(Enum):
@@ -217,12 +227,21 @@ def _how_much_memory(plan: Plan, ending: Ending) -> str:
 
 def _failed_exit(room: Room, exit_: Exit) -> _Failure:
     killer = killer_of(exit_)
-    last = _last_line(results.tail(room.output, SHORT))
+    output = results.tail(room.output, SHORT)
+    if _is_disk_full(room, output):
+        return _Failure(FailureCause.INFRASTRUCTURE, f"the disk of {room.directory} is full{_last_line(output)}")
+    last = _last_line(output)
     if killer is not None or exit_.signal is not None:
         name = killer.name if killer is not None else f"signal {exit_.signal}"
         hint = " (out of memory?)" if killer is signal.SIGKILL else ""
         return _Failure(FailureCause.SIGNAL, f"killed by {name}{hint}{last}")
     return _Failure(FailureCause.EXIT_CODE, f"ended with exit code {exit_.code}{last}")
+
+
+def _is_disk_full(room: Room, output: str) -> bool:
+    """Whether a payload failed for want of room on the disk: there is none, or it said so before it tidied up."""
+    end = output[-_END:]
+    return shutil.disk_usage(room.directory).free < _NO_ROOM or any(os.strerror(number) in end for number in _FULL)
 
 
 def _first_metrics(plan: Plan, room: Room, ending: Ending) -> tuple[str, protocol.Metrics]:

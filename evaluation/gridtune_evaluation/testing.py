@@ -29,6 +29,7 @@ def make_payload(
     constants: Mapping[str, Any] | None = None,
     parameters: Iterable[str] = (),
     files: Mapping[str, bytes] | None = None,
+    resources: Mapping[str, Any] | None = None,
     **document: Any,
 ) -> protocol.Payload:
     """A payload; more keywords go into its document."""
@@ -44,6 +45,7 @@ def make_payload(
         constants=dict(constants or {}),
         parameters=list(parameters),
         files=entries,
+        resources=dict(resources or {}),
     )
 
 

@@ -105,7 +105,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("CONTAINER_HOST", request.getfixturevalue("podman").address)
         monkeypatch.setenv("GRIDTUNE_CONTAINER_NETWORK", "host")
     guard = OrphanGuard()
-    yield Place(runtimes.load(request.param, guard), tmp_path)
+    runtime = runtimes.load(request.param, guard)
+    yield Place(runtime, tmp_path)
+    runtime.close()
     guard.close()
 
 

@@ -75,6 +75,7 @@ class Docker:
                 self.run("rm", "--force", container)
             self.daemon.terminate()
             self.daemon.wait()
+            unmount_below(self.folder)
 
     def run(self, *words: str, stdin: Iterable[bytes] = ()) -> str:
         """What a command of Docker's own program prints."""
@@ -94,6 +95,14 @@ class Docker:
                 if time.monotonic() > deadline or (self.daemon and self.daemon.poll() is not None):
                     raise AssertionError((self.folder / "log").read_text()[-3000:]) from None
                 time.sleep(0.1)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what a daemon has left mounted, so that the folder can be removed."""
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in sorted(points, reverse=True):
+        if point.startswith(f"{folder}/"):
+            subprocess.run(["umount", point], check=True)
 
 
 def make_image(docker: Docker, name: str) -> None:

@@ -58,15 +58,3 @@ def choose(agents: str, tasks: str, image: Image | None, guard: OrphanGuard) -> 
         f"the task runs in the image {image.name if image else ''}, and this node has nothing that runs images "
         f"({'; '.join(reasons)}); --runtime process runs its command without the image"
     )
-
-
-def available(guard: OrphanGuard) -> list[str]:
-    """The names of the runtimes that this node has."""
-    found = []
-    for name in RUNTIMES:
-        try:
-            load(name, guard)
-        except RuntimeUnavailable:
-            continue
-        found.append(name)
-    return found

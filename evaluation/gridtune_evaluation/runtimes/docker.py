@@ -172,6 +172,10 @@ class Docker:
         except EngineError as error:  # another agent may be faster
             _log.warning("Cannot remove what dead agents left: %s", error, extra={"action": "sweep_failed"})
 
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        self._client.close()
+
 
 class Podman(Docker):
     """The same engine's interface at Podman's socket."""
@@ -324,15 +328,25 @@ def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
         raise RuntimeUnavailable("the Python package docker is missing: pip install 'gridtune[docker]'") from error
     reasons = []
     for address in addresses:
+        if address.startswith("unix://") and not os.path.exists(address.removeprefix("unix://")):
+            reasons.append(f"{address}: there is no such socket")
+            continue
         try:
             with _translated("the engine"):
-                client = docker.DockerClient(base_url=address, timeout=_PATIENCE)
-                client.ping()
+                return address, _client(docker, address)
         except EngineError as error:
             reasons.append(f"{address}: {error}")
-            continue
-        return address, client
     raise RuntimeUnavailable("no engine answers at " + ", or at ".join(reasons))
+
+
+def _client(docker: Any, address: str) -> DockerClient:
+    client: DockerClient = docker.DockerClient(base_url=address, timeout=_PATIENCE)
+    try:
+        client.ping()
+    except BaseException:  # whatever it was, it goes on to the caller
+        client.close()
+        raise
+    return client
 
 
 @contextmanager

@@ -173,3 +173,6 @@ class Runtime(Protocol):
 
     def sweep(self) -> None:
         """Remove what agents that were killed have left running on this node."""
+
+    def close(self) -> None:
+        """Give back what is held; handles are closed before."""

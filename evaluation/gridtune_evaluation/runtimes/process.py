@@ -36,6 +36,9 @@ class Process:
     def sweep(self) -> None:
         """The warden has seen to it."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def _visible(gpus: tuple[str, ...] | None) -> dict[str, str]:
     """What shows CUDA programs some GPUs alone."""
