@@ -22,7 +22,7 @@ from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
 from gridtune_evaluation.reports import ReportReader
-from gridtune_evaluation.restoring import restore
+from gridtune_evaluation.restoring import Restored, restore
 from gridtune_evaluation.runtimes.port import Exit, Handle, Job
 from gridtune_evaluation.saving import Saver
 from gridtune_evaluation.shutdown import Shutdown
@@ -53,8 +53,8 @@ def evaluate(lease: protocol.Lease, room: Room, aside: Path, equipment: Equipmen
         equipment.workplace.furnish(room.directory, plan.files)
         room.furnish(values_of(lease, plan))
         with fetch_data(plan, room, equipment.inputs, lambda: leaving.now() is None):
-            resumed = _restore(lease, room, aside, equipment, leaving)
-            return _run(lease, room, aside, equipment, pulse, leaving, resumed)
+            restored = _restore(lease, room, aside, equipment, leaving)
+            return _run(lease, room, aside, equipment, pulse, leaving, restored)
     except _NoTime as interruption:
         return release(lease, interruption.leave)
     except FetchInterrupted:
@@ -78,7 +78,7 @@ class _NoTime(Exception):  # noqa: N818 - named for the fact
 
 def _restore(
     lease: protocol.Lease, room: Room, aside: Path, equipment: Equipment, leaving: _Reasons
-) -> protocol.Checkpoint | None:
+) -> Restored | None:
     """Bring back what an earlier evaluation has saved."""
     if not lease.checkpoints:
         return None
@@ -105,10 +105,10 @@ def _run(
     equipment: Equipment,
     pulse: Pulse,
     leaving: _Reasons,
-    resumed: protocol.Checkpoint | None,
+    restored: Restored | None,
 ) -> FinalWord:
     plan = equipment.plan
-    step = resumed.step if resumed is not None else None
+    step = restored.checkpoint.step if restored is not None else None
     before = results.stamp(room.result)
     reader = ReportReader(room.reports, plan.objectives, step)
     try:
@@ -118,7 +118,7 @@ def _run(
     saver = Saver(
         lease, plan, room, aside, lambda: reader.highest_step, equipment.connect, equipment.carrier, equipment.time_left
     )
-    saver.start()
+    saver.start(restored)
     try:
         handle = equipment.runtime.start(job)
     except (OSError, ValueError) as error:

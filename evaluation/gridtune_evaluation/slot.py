@@ -110,6 +110,7 @@ class Slot:
             agent_version=__version__,
             wait=self._wait(),
             remaining_seconds=self._usable(),
+            takes_deltas=True,
         )
         patience = self._equipment.time_left.at_most(self._settings.give_up_seconds)
         try:

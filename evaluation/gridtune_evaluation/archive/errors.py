@@ -5,8 +5,9 @@
     ArchiveError
     ├── Restless   files kept changing while they were packed
     ├── Damaged    the archive is not the one that was packed
+    ├── BadBase    the archive that a delta leans on is damaged or unsafe
     ├── Unsafe     a member would be written elsewhere, or is no file, folder or link
-    └── Unreadable this Python cannot read the archive
+    └── Unreadable this agent cannot read the archive
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ class Damaged(ArchiveError):  # noqa: N818
     """A file is not the one that was stored."""
 
 
+class BadBase(ArchiveError):  # noqa: N818
+    """The archive that a delta leans on is damaged or unsafe; the delta itself may be good."""
+
+
 class Unsafe(ArchiveError):  # noqa: N818
     """A member of an archive would be written elsewhere, or is no file, folder or link."""
 
 
 class Unreadable(ArchiveError):  # noqa: N818
-    """This Python cannot read the archive."""
+    """This agent cannot read the archive."""

@@ -37,9 +37,32 @@ class Entry:
     link: str = ""
 
     @property
+    def touched_at(self) -> float:
+        """When it last changed, in seconds since 1970; a payload can set `mtime_ns` to anything, but not this."""
+        return self.ctime_ns / 1e9
+
+    @property
     def is_folder(self) -> bool:
         """Whether it is a true folder, not a link to one."""
         return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there was.
+
+    Attributes:
+        entries: By name.
+        at: When the look began, in seconds since 1970.
+    """
+
+    entries: dict[str, Entry]
+    at: float
+
+    @property
+    def at_rest(self) -> dict[str, Entry]:
+        """Those of which every later change can be seen. Of two changes within one tick the second cannot."""
+        return {name: entry for name, entry in self.entries.items() if entry.touched_at < self.at - _TICK_SECONDS}
 
 
 def fingerprint(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> Fingerprint:
@@ -54,14 +77,17 @@ def newest_change(root: Path, patterns: Sequence[str], without: Collection[str] 
 
 
 def list_settled(
-    root: Path, patterns: Sequence[str], without: Collection[str], sleep: Callable[[float], object]
-) -> dict[str, Entry]:
+    root: Path,
+    patterns: Sequence[str],
+    without: Collection[str] = (),
+    sleep: Callable[[float], object] = time.sleep,
+) -> Listing:
     """Like `list_entries`, with a moment's patience for files that were touched just now."""
-    entries = list_entries(root, patterns, without)
-    if any(0 <= time.time() - entry.mtime_ns / 1e9 < _TICK_SECONDS for entry in entries.values()):
+    listing = _listing(root, patterns, without)
+    if any(0 <= listing.at - entry.touched_at < _TICK_SECONDS for entry in listing.entries.values()):
         sleep(_TICK_SECONDS)
-        entries = list_entries(root, patterns, without)
-    return entries
+        listing = _listing(root, patterns, without)
+    return listing
 
 
 def list_entries(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> dict[str, Entry]:
@@ -115,6 +141,11 @@ def _names(folder: Path, pattern: str) -> list[str]:
     expression = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
     hidden = pattern.startswith(".")
     return [name for name in names_in(folder) if expression.fullmatch(name) and (hidden or not name.startswith("."))]
+
+
+def _listing(root: Path, patterns: Sequence[str], without: Collection[str]) -> Listing:
+    at = time.time()  # before the look: what changes meanwhile has changed later
+    return Listing(list_entries(root, patterns, without), at)
 
 
 class _Census:

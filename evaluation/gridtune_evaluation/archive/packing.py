@@ -10,12 +10,20 @@ import tarfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable, Final
 
 from gridtune_common.protocol.storage import ArchiveFormat
 from gridtune_evaluation.archive.compression import best_format, compressed
+from gridtune_evaluation.archive.deltas import (
+    DELTA_FORMATS,
+    SMALL_BYTES,
+    WORTHWHILE_SHARE,
+    Delta,
+    add_manifest,
+    find_delta,
+)
 from gridtune_evaluation.archive.errors import Restless
 from gridtune_evaluation.archive.listing import (
     Entry,
@@ -38,6 +46,7 @@ class Packed:
         sha256: Of all bytes, in hex.
         n_files: Files and links; folders are not counted.
         fingerprint: To be handed to the next `pack`.
+        at_rest: What can be told to be unchanged later; if the archive is whole, a base for the next ones.
     """
 
     size: int
@@ -45,6 +54,7 @@ class Packed:
     format: ArchiveFormat
     n_files: int
     fingerprint: Fingerprint
+    at_rest: Mapping[str, Entry] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,9 @@ def pack(
     target: Path,
     *,
     before: Fingerprint | None = None,
+    base: Mapping[str, Entry] | None = None,
+    small: int = SMALL_BYTES,
+    share: float = WORTHWHILE_SHARE,
     without: Collection[str] = (),
     form: ArchiveFormat | None = None,
     attempts: int = 5,
@@ -76,6 +89,9 @@ def pack(
         patterns: Relative paths; ``*`` and ``?`` match names; a folder stands for everything in it.
         target: The archive's file, outside of *root*.
         before: The fingerprint of the last snapshot.
+        base: What is in a whole archive as it was when that was packed or unpacked, to make a delta of it.
+        small: Snapshots of fewer bytes are packed whole.
+        share: So are those of whose bytes a larger share changed.
         without: Files and folders that no pattern reaches.
         form: ``TAR`` or ``TAR_ZSTD``; None for the best that there is.
         attempts: How often to try to find the files at rest.
@@ -92,21 +108,24 @@ def pack(
     for attempt in range(attempts):
         if attempt:
             sleep(pause_seconds)
-        entries = list_settled(root, patterns, without, sleep)
+        listing = list_settled(root, patterns, without, sleep)
+        entries = listing.entries
         if not entries:
             return None
         fingerprint = fingerprint_of(entries)
         if fingerprint == before:
             return Unchanged(fingerprint)
+        delta = None if base is None else find_delta(entries, base, small=small, share=share)
         try:
-            size, sha256 = _write(root, entries, target, chosen)
+            size, sha256 = _write(root, entries, delta, target, chosen)
         except _Moved as moved:
             changed = [moved.name]
             continue
         changed = differences(entries, list_entries(root, patterns, without))
         if not changed:
             n_files = sum(not entry.is_folder for entry in entries.values())
-            return Packed(size, sha256, chosen, n_files, fingerprint)
+            made = chosen if delta is None else DELTA_FORMATS[chosen]
+            return Packed(size, sha256, made, n_files, fingerprint, listing.at_rest)
         target.unlink()
     raise Restless(changed)
 
@@ -155,12 +174,14 @@ class _Exactly:
         return block
 
 
-def _write(root: Path, entries: Mapping[str, Entry], target: Path, form: ArchiveFormat) -> tuple[int, str]:
+def _write(
+    root: Path, entries: Mapping[str, Entry], delta: Delta | None, target: Path, form: ArchiveFormat
+) -> tuple[int, str]:
     try:
         with open(target, "wb") as file:
             tally = _Tally(file)
             with compressed(tally, form) as stream:
-                _write_tar(root, entries, stream)
+                _write_tar(root, entries, delta, stream)
         return tally.size, tally.sha256
     except BaseException:  # whatever it was, half an archive must not stay; it goes on to the caller
         with contextlib.suppress(OSError):
@@ -168,10 +189,12 @@ def _write(root: Path, entries: Mapping[str, Entry], target: Path, form: Archive
         raise
 
 
-def _write_tar(root: Path, entries: Mapping[str, Entry], stream: Any) -> None:
+def _write_tar(root: Path, entries: Mapping[str, Entry], delta: Delta | None, stream: Any) -> None:
     # No `with`: it would write an end of the archive on errors, too, and so onto a full disk.
     tar = tarfile.TarFile(mode="w", fileobj=stream, format=tarfile.PAX_FORMAT, copybufsize=_BLOCK)
-    for name, entry in entries.items():
+    if delta is not None:
+        add_manifest(tar, delta.manifest)
+    for name, entry in (entries if delta is None else delta.changed).items():
         member = _member(name, entry)
         if not member.isreg():
             tar.addfile(member)

@@ -12,13 +12,16 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from gridtune_evaluation.archive.checksums import verify
 from gridtune_evaluation.archive.compression import needed_zstd
-from gridtune_evaluation.archive.errors import Damaged, Unsafe
+from gridtune_evaluation.archive.deltas import read_manifest
+from gridtune_evaluation.archive.errors import BadBase, Damaged, Unsafe
 from gridtune_evaluation.archive.listing import names_in
 
 _BLOCK: Final = 2**20
@@ -26,11 +29,31 @@ _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
-def unpack(archive: Path, root: Path, sha256: str, size: int) -> None:
+@dataclass(frozen=True)
+class Whole:
+    """An archive on disk that a delta leans on, and what it should be."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+def unpack(archive: Path, root: Path, sha256: str, size: int, base: Whole | None = None) -> frozenset[str]:
     """Put an archive's files below *root*, replacing what is there under their names.
 
+    Args:
+        archive: The file.
+        root: The payload's working directory.
+        sha256: The file's checksum, in hex.
+        size: In bytes.
+        base: What the archive leans on, if it is a delta.
+
+    Returns:
+        The names of what comes from a whole archive: this one, or *base*.
+
     Raises:
-        Damaged: The file does not have this size and checksum; nothing was written.
+        Damaged: The file does not have this size and checksum, or does not fit to its base; nothing was written.
+        BadBase: There is something wrong with *base*; nothing was written.
         Unsafe: It holds what no snapshot holds; nothing was written.
         Unreadable: It is compressed in a way that this Python does not know; nothing was written.
         OSError: The disk. Until all files are on it, *root* stays as it was.
@@ -40,13 +63,43 @@ def unpack(archive: Path, root: Path, sha256: str, size: int) -> None:
     # Beside the archive: on the same file system, so that files move into place, and swept with it if this is killed.
     draft = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{root.name[:32]}."))
     try:
-        _extract(archive, draft)
+        names = _draw_up(archive, base, draft)
         _merge(draft, root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    return names
 
 
-def _extract(archive: Path, draft: Path) -> None:
+def _draw_up(archive: Path, base: Whole | None, folder: Path) -> frozenset[str]:
+    draft = _Draft(folder)
+    if base is None:
+        with _opened(archive) as tar:
+            draft.take(tar)
+        names = frozenset(draft.names)
+    else:
+        with _opened(archive) as tar:
+            names = read_manifest(tar)
+            with _blaming_the_base():
+                verify(base.path, base.sha256, base.size)
+                with _opened(base.path) as whole:
+                    draft.take(whole, only=names)
+            if not names <= draft.names:
+                raise Damaged(f"{archive} keeps {min(names - draft.names)!r} of its base, which does not have it")
+            draft.take(tar)
+    draft.link()
+    return names
+
+
+@contextmanager
+def _blaming_the_base() -> Iterator[None]:
+    try:
+        yield
+    except (Damaged, Unsafe) as error:
+        raise BadBase(str(error)) from error
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     errors: tuple[type[Exception], ...] = (tarfile.TarError, EOFError)
     with open(archive, "rb") as file:
         magic = file.read(len(_ZSTD_MAGIC))
@@ -60,34 +113,66 @@ def _extract(archive: Path, draft: Path) -> None:
             stream, errors = zstd.reader(file), (*errors, zstd.error)
         try:
             with tarfile.open(mode=mode, fileobj=stream, bufsize=_BLOCK) as tar:
-                _extract_members(tar, tar, draft)
+                yield tar
         except errors as error:
             raise Damaged(f"{archive} is no archive: {error}") from error
 
 
-def _extract_members(tar: tarfile.TarFile, members: Iterable[tarfile.TarInfo], draft: Path) -> None:
-    links: dict[str, str] = {}
-    seen: set[str] = set()
-    for member in members:
-        name = _checked_name(member)
-        if name in seen:
+class _Draft:
+    """A fresh folder for the members of one archive, or of a base and its delta, none of them twice.
+
+    Attributes:
+        names: Those that were taken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._links: dict[str, str] = {}
+        self.names: set[str] = set()
+
+    def take(self, tar: tarfile.TarFile, only: Collection[str] | None = None) -> None:
+        """Extract files and folders, from the next member on; links wait for `link`."""
+        for member in iter(tar.next, None):  # tarfile's own iterator would begin again
+            name = _checked_name(member)
+            if only is None or name in only:
+                self._note(name)
+                with _refusing_clashes(name):
+                    self._extract(tar, member, name)
+
+    def link(self) -> None:
+        """Make the links: nothing is left that could be written through them."""
+        for name, aim in self._links.items():
+            _check_lies_in_folders(name, self._links)
+            with _refusing_clashes(name):
+                os.symlink(aim, self._place(name))
+
+    def _note(self, name: str) -> None:
+        if name in self.names:
             raise Unsafe(f"the archive has two members {name!r}")
-        seen.add(name)
-        path = draft / name
+        self.names.add(name)
+
+    def _extract(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
         if member.issym():
-            links[name] = _checked_aim(name, member.linkname)
+            self._links[name] = _checked_aim(name, member.linkname)
         elif member.isdir():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         elif member.isreg():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _extract_file(tar, member, path)
+            _extract_file(tar, member, self._place(name))
         else:
             raise Unsafe(f"{name!r} in the archive is no file, folder or symbolic link")
-    for name, aim in links.items():
-        _check_lies_in_folders(name, links)
-        path = draft / name
+
+    def _place(self, name: str) -> Path:
+        path = self._folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.symlink(aim, path)
+        return path
+
+
+@contextmanager
+def _refusing_clashes(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Unsafe(f"{name!r} in the archive is in the way of another member") from error
 
 
 def _checked_name(member: tarfile.TarInfo) -> str:
