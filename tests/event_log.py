@@ -43,6 +43,7 @@ class PointTale:
         holder: The evaluation that runs now, if one does.
         winner: The evaluation whose result counts, if there is one.
         checkpoints: Those that the next evaluation can go on from, oldest first.
+        bases: What each of them leans on, if it does.
     """
 
     state: PointState = PointState.READY
@@ -51,6 +52,7 @@ class PointTale:
     holder: str | None = None
     winner: str | None = None
     checkpoints: list[str] = field(default_factory=list)
+    bases: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -216,7 +218,13 @@ def _committed(tale: Tale, event: Event) -> None:
     name = str(event.details["object"])
     assert name not in point.checkpoints, "it was committed before"
     evaluation.committed.append(name)
-    point.checkpoints = [*point.checkpoints, name][-tale.keep :]
+    if "base" in event.details:
+        assert event.details["base"] in point.checkpoints, "its base is not there any more"
+        assert event.details["base"] not in point.bases, "its base has a base itself"
+        point.bases[name] = str(event.details["base"])
+    newest = [*point.checkpoints, name][-tale.keep :]
+    needed = {*newest, *(point.bases.get(other) for other in newest)}
+    point.checkpoints = [other for other in [*point.checkpoints, name] if other in needed]
 
 
 def _damaged(tale: Tale, event: Event) -> None:
@@ -226,7 +234,8 @@ def _damaged(tale: Tale, event: Event) -> None:
 
 
 def _give_up(point: PointTale, checkpoint: str) -> None:
-    point.checkpoints = [name for name in point.checkpoints if name != checkpoint]
+    gone = {checkpoint, *(name for name, base in point.bases.items() if base == checkpoint)}
+    point.checkpoints = [name for name in point.checkpoints if name not in gone]
 
 
 def _recovered(tale: Tale, event: Event) -> None:

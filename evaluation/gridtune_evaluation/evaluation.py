@@ -22,7 +22,7 @@ from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.pulse import Pulse
 from gridtune_evaluation.reports import ReportReader
-from gridtune_evaluation.restoring import restore
+from gridtune_evaluation.restoring import Restored, restore
 from gridtune_evaluation.runtimes.port import EngineError, Exit, Handle, ImageUnavailable, Job
 from gridtune_evaluation.saving import Saver
 from gridtune_evaluation.shares import Share
@@ -94,13 +94,13 @@ class _Attempt:
         room.furnish(values_of(self._lease, plan))
         digest = equipment.runtime.prepare(plan.image, self._goes_on)
         with fetch_data(plan, room, equipment.inputs, self._goes_on) as supplies:
-            resumed = self._restore()
-            return self._train(tuple(supplies.paths.values()), digest, resumed)
+            restored = self._restore()
+            return self._train(tuple(supplies.paths.values()), digest, restored)
 
     def _goes_on(self) -> bool:
         return self._leaving.now() is None
 
-    def _restore(self) -> protocol.Checkpoint | None:
+    def _restore(self) -> Restored | None:
         """Bring back what an earlier evaluation has saved."""
         lease, equipment = self._lease, self._equipment
         if not lease.checkpoints:
@@ -120,10 +120,10 @@ class _Attempt:
                 raise TransferError(str(error)) from error
             raise
 
-    def _train(self, inputs: tuple[Path, ...], digest: str, resumed: protocol.Checkpoint | None) -> FinalWord:
+    def _train(self, inputs: tuple[Path, ...], digest: str, restored: Restored | None) -> FinalWord:
         """Run the payload to its end, and judge what it left."""
         plan, lease, room, equipment = self._plan, self._lease, self._room, self._equipment
-        step = resumed.step if resumed is not None else None
+        step = restored.checkpoint.step if restored is not None else None
         before = results.stamp(room.result)
         reader = ReportReader(room.reports, plan.objectives, step)
         try:
@@ -140,7 +140,8 @@ class _Attempt:
             equipment.carrier,
             equipment.time_left,
         )
-        saver.start()
+        equipment.runtime.hand_over(room.directory)
+        saver.start(restored)
         try:
             handle = equipment.runtime.start(job)
         except (OSError, ValueError, EngineError) as error:

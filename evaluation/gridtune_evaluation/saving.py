@@ -4,6 +4,9 @@ Two threads for each evaluation. One packs: every ``payload.checkpoint.interval`
 file ``checkpoint`` in its control folder), and a last time when it has left. The other uploads, one after the other;
 a snapshot that waits there for its turn gives way to a newer one. Neither ever holds the payload up, and no trouble
 with storage makes an evaluation fail: a checkpoint that did not come about is a warning, the next one a new try.
+
+What did not change is not sent again. The last whole checkpoint that was committed, or that this evaluation went on
+from, is the base of those that follow, which are deltas: see `archive.deltas`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +23,14 @@ from typing import Any, Callable, Final
 
 from gridtune_common import protocol
 from gridtune_common.client import new_request_id
-from gridtune_common.errors import ServiceError
+from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.protocol import ObjectKind
 from gridtune_common.units import show_bytes, show_seconds
 from gridtune_evaluation import archive
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.contract import Room
 from gridtune_evaluation.plan import Plan
+from gridtune_evaluation.restoring import Restored
 from gridtune_evaluation.steering import Connect
 from gridtune_evaluation.storing import store
 from gridtune_evaluation.timeleft import TimeLeft
@@ -37,14 +42,27 @@ _log = logging.getLogger("gridtune.agent")
 _LOOK: Final = 0.1
 #: The contract's own files, which are new for each evaluation.
 NOT_SAVED: Final = (".gridtune", "input.json", "output.log")
+#: A service that knows no deltas does not know their formats.
+_UNKNOWN_FORMAT: Final = 422
+#: What a service says to a delta whose base it does not keep, or to any delta.
+_NO_SUCH_BASE: Final = frozenset({409, _UNKNOWN_FORMAT})
 #: Files of a payload that had to be killed count only if they were at rest for so many seconds.
 _AT_REST: Final = 2.0
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A whole checkpoint in the store, and what of it lies in the working directory untouched."""
+
+    object: str
+    entries: Mapping[str, archive.Entry]
 
 
 @dataclass(frozen=True)
 class _Snapshot:
     path: Path
     packed: archive.Packed
+    base: str | None
     step: int | None
     interrupted: bool
     taken_at: float
@@ -81,6 +99,9 @@ class Saver:
         self._grace = plan.grace_seconds
         self._format = plan.checkpoint_format
         self._fingerprint: archive.Fingerprint | None = None
+        self._base: _Base | None = None
+        self._makes_deltas = True
+        self._again = False
         self._count = 0
         self._packing = threading.Lock()
         self._changed = threading.Condition()
@@ -94,8 +115,12 @@ class Saver:
             for name, target in (("packer", self._pack_now_and_then), ("uploader", self._upload_what_comes))
         ]
 
-    def start(self) -> None:
+    def start(self, restored: Restored | None = None) -> None:
         """Begin, with the files as they are now as what needs no checkpoint."""
+        if restored is not None:
+            listing = archive.list_settled(self._room.directory, self._patterns, NOT_SAVED)
+            entries = {name: entry for name, entry in listing.at_rest.items() if name in restored.names}
+            self._base = _Base(restored.base, entries)
         self._fingerprint = archive.fingerprint(self._room.directory, self._patterns, NOT_SAVED)
         for thread in self._threads:
             thread.start()
@@ -111,12 +136,20 @@ class Saver:
         with self._packing:
             if not was_killed or self._is_at_rest():
                 self._take(interrupted=True)
+                if self._uploaded(until, hurry) and self._again:  # there is no next occasion
+                    self._take(interrupted=True)
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+        self._uploaded(until, hurry)
+        self.give_up()
+
+    def _uploaded(self, until: float, hurry: Callable[[], bool]) -> bool:
+        """Wait for what is on its way; whether that has come to an end, good or bad."""
         with self._changed:
-            self._ended = True
-            self._changed.notify_all()
             while (self._waiting or self._busy) and time.monotonic() < until and not hurry():
                 self._changed.wait(min(max(until - time.monotonic(), 0.0), 0.2))
-        self.give_up()
+            return not (self._waiting or self._busy)
 
     def give_up(self) -> None:
         """Nobody needs a checkpoint of this evaluation any more."""
@@ -129,7 +162,8 @@ class Saver:
     def _pack_now_and_then(self) -> None:
         due = time.monotonic() + self._interval
         while not self._ended:
-            if self._room.save_request.exists() or (time.monotonic() >= due and not self._is_near_the_end()):
+            is_due = self._again or time.monotonic() >= due
+            if self._room.save_request.exists() or (is_due and not self._is_near_the_end()):
                 with self._packing:
                     if not self._ended:
                         self._take()
@@ -160,14 +194,26 @@ class Saver:
         started = time.monotonic()
         self._count += 1
         target = self._aside / f"{self._count}.tar"
+        with self._changed:
+            self._again = False
+            base, before = self._base, self._fingerprint
         packed = archive.pack(
-            self._room.directory, self._patterns, target, before=self._fingerprint, without=NOT_SAVED, form=self._format
+            self._room.directory,
+            self._patterns,
+            target,
+            before=before,
+            base=None if base is None else base.entries,
+            # at the end there is time for what checkpoints took so far, and those were deltas
+            share=1.0 if interrupted else archive.WORTHWHILE_SHARE,
+            without=NOT_SAVED,
+            form=self._format,
         )
         if not isinstance(packed, archive.Packed):
             return  # nothing there, or nothing new
-        self._fingerprint = packed.fingerprint
-        snapshot = _Snapshot(target, packed, step, interrupted, started)
+        leans_on = base.object if base is not None and packed.format.is_delta else None
+        snapshot = _Snapshot(target, packed, leans_on, step, interrupted, started)
         with self._changed:
+            self._fingerprint = packed.fingerprint
             passed_over, self._waiting = self._waiting, snapshot
             self._changed.notify_all()
         if passed_over is not None:
@@ -224,24 +270,46 @@ class Saver:
             packed.format.value,
             snapshot.step,
             snapshot.interrupted,
+            snapshot.base,
         )
         try:
             with self._connect() as steering:
-                outcome = store(
+                object_, outcome = store(
                     steering, self._carrier, self._lease.evaluation, snapshot.path, message, lambda: self._given_up
                 )
         except (ServiceError, TransferError, archive.Damaged, OSError) as error:
             self._fingerprint = None  # whatever is there next time is to be saved
             self._warn("The checkpoint of point %d was not stored: %s", error)
+            if isinstance(error, Refused) and error.status in _NO_SUCH_BASE:
+                self._do_without(snapshot.base, for_good=error.status == _UNKNOWN_FORMAT)
             return
         if not outcome.accepted:
             self._warn("The checkpoint of point %d was not wanted: %s", outcome.reason)
+            self._do_without(snapshot.base)
             return
+        self._lean_on(object_, packed)
         took = time.monotonic() - snapshot.taken_at
         self._time_left.note_saving(took)
         text = "Checkpoint of point %d stored (%s, %s)."
         size, time_ = show_bytes(packed.size), show_seconds(took)
         _log.info(text, self._lease.point, size, time_, extra=self._extra("checkpoint_stored"))
+
+    def _lean_on(self, object_: str, packed: archive.Packed) -> None:
+        """Make deltas of a checkpoint that was stored, if it is whole."""
+        if self._makes_deltas and not packed.format.is_delta:
+            with self._changed:
+                self._base = _Base(object_, packed.at_rest)
+
+    def _do_without(self, base: str | None, *, for_good: bool = False) -> None:
+        """A delta was refused, maybe for its base: save again soon, and lean on that base no more."""
+        if base is None:
+            return
+        with self._changed:
+            if self._base is not None and self._base.object == base:
+                self._base = None
+            self._makes_deltas &= not for_good
+            self._fingerprint, self._again = None, True
+            self._changed.notify_all()
 
     def _warn(self, text: str, why: object) -> None:
         _log.warning(text, self._lease.point, why, extra=self._extra("checkpoint_missed"))

@@ -116,6 +116,7 @@ class Slot:
             wait=self._wait(),
             resources=self._resources,
             remaining_seconds=self._usable(),
+            takes_deltas=True,
         )
         patience = self._equipment.time_left.at_most(self._settings.give_up_seconds)
         try:

@@ -23,8 +23,8 @@ def store(
     path: Path,
     message: protocol.BeginUpload,
     give_up: Callable[[], bool],
-) -> protocol.Outcome:
-    """Upload a file and commit it, patiently.
+) -> tuple[str, protocol.Outcome]:
+    """Upload a file and commit it, patiently; returns the object's id and whether it is wanted.
 
     Raises:
         ServiceError: The service said no, or it was away until *give_up*.
@@ -35,12 +35,12 @@ def store(
     carrier.upload(path, upload, refresh, give_up)
     commit = protocol.CommitUpload(new_request_id(), message.epoch)
     try:
-        return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
+        return upload.id, _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
     except Refused as error:
         if error.status != 409:
             raise
     carrier.upload(path, _patiently(refresh, give_up), refresh, give_up)  # a part got lost after all: once more
-    return _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
+    return upload.id, _patiently(lambda: steering.commit_upload(evaluation, upload.id, commit), give_up)
 
 
 def _patiently(call: Callable[[], T], give_up: Callable[[], bool]) -> T:

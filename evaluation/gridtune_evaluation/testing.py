@@ -154,6 +154,7 @@ class FakeSteering:
         self._memory: dict[str, Any] = {}
         self._refusals: dict[str, list[ServiceError]] = {}
         self._verdict = protocol.Verdict(Advice.CONTINUE)
+        self._declined: list[str] = []
         self._away = False
         self._changed = threading.Condition()
         self.asks: list[protocol.Ask] = []
@@ -199,6 +200,11 @@ class FakeSteering:
         """Answer the next call of a method so."""
         with self._changed:
             self._refusals.setdefault(call, []).append(error)
+
+    def decline(self, reason: str) -> None:
+        """Do not want the next object that is committed."""
+        with self._changed:
+            self._declined.append(reason)
 
     def wait_until(self, is_so: Callable[[FakeSteering], bool], seconds: float = 10.0) -> None:
         """Wait for something to be heard.
@@ -278,6 +284,8 @@ class FakeSteering:
     def commit_upload(self, evaluation: str, upload: str, message: protocol.CommitUpload) -> protocol.Outcome:
         """Record that an object is whole."""
         with self._call("commit_upload"):
+            if self._declined:
+                return protocol.Outcome(accepted=False, reason=self._declined.pop())
             self.commits.append(upload)
             return protocol.Outcome(accepted=True)
 

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from gridtune_common.protocol.storage import ArchiveFormat
-from gridtune_evaluation import archive
 from gridtune_evaluation.archive import (
     ArchiveError,
     Damaged,
@@ -26,7 +25,10 @@ from gridtune_evaluation.archive import (
     Unchanged,
     Unreadable,
     Unsafe,
+    best_format,
+    compression,
     pack,
+    packing,
     unpack,
 )
 
@@ -250,7 +252,7 @@ def test_a_change_is_packed_again(tmp_path: Path) -> None:
 def touch_during_reads(monkeypatch: pytest.MonkeyPatch, change: Any, n_times: int) -> list[int]:
     """Let *change* happen while a file is read, in the first *n_times* tries."""
     calls: list[int] = []
-    real = archive._Exactly.read  # noqa: SLF001 - the only moment at which a race can be made certain
+    real = packing._Exactly.read  # noqa: SLF001 - the only moment at which a race can be made certain
 
     def read(self: Any, n_bytes: int) -> bytes:
         calls.append(n_bytes)
@@ -258,7 +260,7 @@ def touch_during_reads(monkeypatch: pytest.MonkeyPatch, change: Any, n_times: in
             change()
         return real(self, n_bytes)
 
-    monkeypatch.setattr(archive._Exactly, "read", read)  # noqa: SLF001
+    monkeypatch.setattr(packing._Exactly, "read", read)  # noqa: SLF001
     return calls
 
 
@@ -360,13 +362,13 @@ def test_zstd_is_used_where_there_is_one(tmp_path: Path) -> None:
 
 def test_without_zstd_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive from a machine with zstd says what this one lacks."""
-    monkeypatch.setattr(archive, "_zstd", lambda: None)
+    monkeypatch.setattr(compression, "find_zstd", lambda: None)
     path = tmp_path / "foreign"
     path.write_bytes(b"\x28\xb5\x2f\xfd whatever")
 
     with pytest.raises(Unreadable, match="pip install zstandard"):
         unpack(path, tmp_path / "root", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
-    assert archive.best_format() is ArchiveFormat.TAR
+    assert best_format() is ArchiveFormat.TAR
 
 
 def test_gzip_is_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from gridtune_common import protocol
 from gridtune_common.errors import Refused
 from gridtune_common.protocol import Advice, Fail, FailureCause, ObjectKind, Release, ReleaseCause, Tell
+from gridtune_evaluation import archive
 from gridtune_evaluation.slot import End
 from gridtune_evaluation.testing import FakeCarrier, FakeSteering, make_lease, make_payload
 from payload_scripts import agent_running, python, run_agent
@@ -50,12 +51,25 @@ def training(steps: int = 30, pause: float = 0.1, **document: Any) -> protocol.P
 
 def resuming(lease: protocol.Lease, fake: FakeSteering, carrier: FakeCarrier) -> protocol.Lease:
     """A lease that goes on from all checkpoints that were committed, newest first."""
+    messages = {id_: fake.uploads[int(id_[1:]) - 1][1] for id_ in fake.commits}
     saved = [
-        protocol.Checkpoint(id_, message.size, message.sha256, message.format, message.step)
-        for id_, (_, message) in ((id_, fake.uploads[int(id_[1:]) - 1]) for id_ in reversed(fake.commits))
+        protocol.Checkpoint(
+            id_,
+            message.size,
+            message.sha256,
+            message.format,
+            message.step,
+            None if message.base is None else _base(message.base, messages[message.base]),
+        )
+        for id_, message in reversed(messages.items())
         if message.kind is ObjectKind.CHECKPOINT
     ]
     return dataclasses.replace(lease, checkpoints=saved)
+
+
+def _base(id_: str, message: protocol.BeginUpload) -> protocol.CheckpointBase:
+    assert message.base is None
+    return protocol.CheckpointBase(id_, message.size, message.sha256, message.format)
 
 
 def first_stretch(work: Path, carrier: FakeCarrier, payload: protocol.Payload, **settings: Any) -> FakeSteering:
@@ -465,3 +479,162 @@ def test_a_service_that_is_away_at_the_end_of_the_time_is_no_trouble(tmp_path: P
     fake.refuse("ask", 503, times=1000)
 
     assert run_agent(fake, tmp_path, walltime_seconds=4.0) is End.WALLTIME
+
+
+# --- what did not change is not sent again
+
+#: A large file that stays, and small ones that come and go; goes on only if all are as they were left.
+FROZEN = """
+import hashlib, json, os, signal, sys, time
+import gridtune
+leaving = []
+signal.signal(signal.SIGTERM, lambda *_: leaving.append(1))
+folder = gridtune.checkpoint_dir()
+frozen, state = folder / "frozen", folder / "state"
+if not state.exists():
+    frozen.write_bytes(os.urandom(2**24))
+    state.write_text(json.dumps([0, hashlib.sha256(frozen.read_bytes()).hexdigest()]))
+    (folder / "epoch-0").write_text("0")
+step, digest = json.loads(state.read_text())
+assert hashlib.sha256(frozen.read_bytes()).hexdigest() == digest
+assert sorted(os.listdir(folder)) == [f"epoch-{step}", "frozen", "state"], os.listdir(folder)
+while not leaving and not os.path.exists("../finish"):
+    step += 1
+    (folder / f"epoch-{step}").write_text(str(step))
+    (folder / f"epoch-{step - 1}").unlink()
+    (folder / "draft").write_text(json.dumps([step, digest]))
+    os.replace(folder / "draft", state)
+    gridtune.report(step, loss=step)
+    time.sleep(0.3)
+if not leaving:
+    gridtune.result(loss=step)
+"""
+MIB = 2**20
+
+
+def frozen_training(interval: str = "0.2s") -> protocol.Payload:
+    """A payload that runs `FROZEN` until it is asked to leave, or until there is a file ``finish``."""
+    rule = {"paths": ["state"], "interval": interval}
+    return make_payload(python(textwrap.dedent(FROZEN)), checkpoint=rule, grace="5s")
+
+
+def sent(fake: FakeSteering) -> list[protocol.BeginUpload]:
+    """The checkpoints that were begun."""
+    return [message for _, message in fake.uploads if message.kind is ObjectKind.CHECKPOINT]
+
+
+def test_a_large_file_that_stays_is_sent_once(tmp_path: Path) -> None:
+    """By the agent that has first saved it, and by none that goes on elsewhere."""
+    carrier = FakeCarrier()
+    first = FakeSteering(frozen_training(), [make_lease()])
+    with agent_running(first, tmp_path / "a", carrier=carrier):
+        first.wait_until(lambda fake: len(fake.commits) >= 4, 30.0)
+
+    assert sent(first)[0].size > 16 * MIB
+    assert all(message.size < MIB for message in sent(first)[-2:])
+    assert all(message.base in first.commits for message in sent(first)[-2:])
+
+    before, n_before = first, len(first.uploads)
+    for epoch in (2, 3):
+        again = FakeSteering(frozen_training(), [resuming(make_lease(epoch=epoch), before, carrier)])
+        again.uploads, again.commits = list(before.uploads), list(before.commits)
+        with agent_running(again, tmp_path / str(epoch), carrier=carrier):
+            again.wait_until(lambda fake: len(fake.commits) >= len(before.commits) + 2, 30.0)  # noqa: B023 - waits here
+        before = again
+
+    assert all(message.size < MIB for message in sent(before)[n_before:])
+    assert all(isinstance(word, Release) for _, word in before.ends)
+    steps = [message.step or 0 for message in sent(before)]
+    assert steps == sorted(steps)
+    (tmp_path / "last" / "t1").mkdir(parents=True)
+    (tmp_path / "last" / "t1" / "finish").touch()
+    last = FakeSteering(frozen_training(), [resuming(make_lease(epoch=4), before, carrier)])
+    run_agent(last, tmp_path / "last", carrier=carrier)
+
+    [(_, word)] = last.ends
+    assert isinstance(word, Tell)
+    assert word.metrics["loss"] in (steps[-1], steps[-1] + 1)  # a step's files may be there before its report
+    assert last.damaged == []
+
+
+@pytest.mark.parametrize("refusal", [409, 422, "declined"])
+def test_a_refused_delta_is_followed_by_a_whole_checkpoint(tmp_path: Path, refusal: int | str) -> None:
+    """At once if it was the last of its stretch: the base may be gone, or the service may not know any."""
+    carrier = FakeCarrier()
+    fake = FakeSteering(frozen_training("100s"), [make_lease()])
+    with agent_running(fake, tmp_path, carrier=carrier) as agent:
+        fake.wait_until(lambda fake: bool(fake.reported), 30.0)
+        [control] = (tmp_path / "t1").glob("*/.gridtune")
+        (control / "checkpoint").touch()
+        fake.wait_until(lambda fake: bool(fake.commits), 30.0)
+        if isinstance(refusal, int):
+            fake.refuse("begin_upload", refusal, "that base is not kept any more; send a whole checkpoint")
+        else:
+            fake.decline("its base is given up")
+        n_reported = len(fake.reported)
+        fake.wait_until(lambda fake: len(fake.reported) > n_reported)
+        agent.shutdown.request()
+        fake.wait_until(lambda fake: bool(fake.ends), 30.0)
+
+    last = sent(fake)[-1]
+    assert (last.base, last.interrupted, last.size > 16 * MIB) == (None, True, True)
+    assert fake.commits[-1] == f"o{len(fake.uploads)}"
+
+
+def stored_delta(folder: Path, carrier: FakeCarrier) -> list[protocol.Checkpoint]:
+    """What a lease offers: a delta of step 3, its base of step 2, and an older checkpoint of step 1."""
+    room = folder / "room"
+    room.mkdir()
+    (room / "large").write_text("L" * 1000)
+    made: list[protocol.Checkpoint] = []
+    entries = None
+    for step, name in ((1, "old"), (2, "base"), (3, "delta")):
+        (room / "state").write_text(str(step))
+        packed = archive.pack(room, ["*"], folder / name, base=entries, small=0, form=protocol.ArchiveFormat.TAR)
+        assert isinstance(packed, archive.Packed)
+        carrier.objects[name] = (folder / name).read_bytes()
+        made.append(protocol.Checkpoint(name, packed.size, packed.sha256, packed.format.value, step))
+        entries = packed.at_rest if name == "base" else None
+    old, base, delta = made
+    return [dataclasses.replace(delta, base=protocol.CheckpointBase(base.id, base.size, base.sha256, "tar")), base, old]
+
+
+@pytest.mark.parametrize(
+    ("harmed", "first"),
+    [([], 3), (["delta"], 2), (["base"], 1), (["delta", "base"], 1), (["delta", "base", "old"], 0)],
+    ids=["none", "the delta", "the base", "both", "all"],
+)
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_what_leans_on_a_bad_base_is_passed_over(tmp_path: Path, harm: str, harmed: list[str], first: int) -> None:
+    """The base is reported, not what needs it; a base outlives a bad delta."""
+    carrier = FakeCarrier()
+    lease = dataclasses.replace(make_lease(epoch=2), checkpoints=stored_delta(tmp_path, carrier))
+    for name in harmed:
+        if harm == "gone":
+            del carrier.objects[name]
+        else:
+            carrier.objects[name] = carrier.objects[name][:-1] + b"!"
+    fake = FakeSteering(training(steps=5), [lease])
+
+    run_agent(fake, tmp_path / "work", carrier=carrier)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Tell)
+    assert word.metrics["first"] == first
+    assert fake.damaged == harmed
+    assert fake.asks[0].takes_deltas
+
+
+def test_a_checkpoint_of_a_later_version_waits_for_another_node(tmp_path: Path) -> None:
+    """What this agent cannot read is not damaged, and must not be restored by half."""
+    carrier = FakeCarrier()
+    newest, *older = stored_delta(tmp_path, carrier)
+    lease = dataclasses.replace(make_lease(), checkpoints=[dataclasses.replace(newest, format="delta2.tar"), *older])
+    fake = FakeSteering(training(steps=5), [lease])
+
+    run_agent(fake, tmp_path / "work", carrier=carrier)
+
+    [(_, word)] = fake.ends
+    assert isinstance(word, Fail)
+    assert (word.cause, fake.damaged) == (FailureCause.INFRASTRUCTURE, [])
+    assert "update gridtune" in word.message

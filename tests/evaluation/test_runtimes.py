@@ -34,6 +34,7 @@ runtime = runtimes.load(name, guard)
 job = Job(command, Path(folder), {"GRIDTUNE_DIR": str(runtime.locate(Path(folder)) / ".gridtune")},
           Path(folder) / "output.log", Image(image, "never"))
 runtime.prepare(job.image, lambda: True)
+runtime.hand_over(Path(folder))
 handle = runtime.start(job)
 print("started", flush=True)
 time.sleep(60)
@@ -62,6 +63,7 @@ class Place:
             scratch=self.folder / ".gridtune" / "tmp",
         )
         self.runtime.prepare(image, lambda: True)
+        self.runtime.hand_over(self.folder)
         return self.runtime.start(job)
 
     def run(self, command: str, limits: Limits | None = None, **variables: str) -> tuple[Exit, str]:

@@ -78,6 +78,7 @@ def summary(outcome: Outcome) -> str:
         f"  steps {n_steps}, of which repeated {evidence.n_repeated_steps} "
         f"({evidence.n_repeated_steps / max(n_steps, 1):.1%})",
         f"  checkpoints {sum(len(told.committed) for told in evidence.tale.evaluations.values())}, "
+        f"of which deltas {sum(len(told.bases) for told in evidence.tale.points.values())}, "
         f"missed {evidence.n_missed_checkpoints}, gone on from "
         f"{sum(training.began_with.step > 0 for training in evidence.trainings.values())}",
     ]

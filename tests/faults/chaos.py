@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from faults.fleet import SLOTS, Berth, children_of, command_of, environment_of
-from faults.journal import STATE, TRAIN, TRAININGS, FaultJournal
+from faults.journal import FROZEN, STATE, TRAIN, TRAININGS, FaultJournal
 from faults.proxy import Proxy, Trouble
 from faults.shelf import BucketDepot, Depot, FolderDepot, Remains, Shelf
 from gridtune_common.client import new_request_id
@@ -34,7 +34,7 @@ _POINTS_AHEAD: Final = 4 * N_BERTHS * SLOTS
 _PATIENCE: Final = 150.0
 #: Nothing fails for good: whatever is done to it, a point has tries enough.
 _RETRY: Final = {"attempts": 99, "lost": 99, "infrastructure": 99, "stalled": 999, "same_failure": 0}
-_CHECKPOINT: Final = {"paths": [STATE], "interval": "0.3s", "keep": 2}
+_CHECKPOINT: Final = {"paths": [STATE, FROZEN], "interval": "0.3s", "keep": 2}
 #: One seed of so many has room for a few dozen checkpoints only.
 _SMALL_QUOTA_EVERY: Final = 4
 _SMALL_QUOTA: Final = "400KiB"

@@ -65,6 +65,11 @@ class Evidence:
         """Checkpoints that agents could not store."""
         return n_missed_checkpoints(berth.log for berth in self.outcome.berths)
 
+    def harmed_at(self, checkpoint: str, point: int) -> float | None:
+        """When a checkpoint, or what it leans on, was damaged or deleted; None if never."""
+        harmed, base = self.outcome.shelf.harmed, self.tale.points[point].bases.get(checkpoint)
+        return min((harmed[name] for name in (checkpoint, base) if name in harmed), default=None)
+
     @property
     def states(self) -> dict[str, State]:
         """What is in the checkpoints, by id."""
@@ -219,7 +224,7 @@ def _trainings_go_on_from_the_newest_checkpoint(evidence: Evidence) -> Iterator[
 def _ways_to_begin(evidence: Evidence, training: Training) -> Iterator[State | None]:
     """The newest checkpoint that is whole; None stands for one that nobody looked into before it was deleted."""
     for checkpoint in evidence.tale.evaluations[training.evaluation].offered:
-        harmed_at = evidence.outcome.shelf.harmed.get(checkpoint)
+        harmed_at = evidence.harmed_at(checkpoint, training.point)
         if harmed_at is None or harmed_at > training.starts[0] - _FETCHING:
             yield evidence.states.get(checkpoint)
         if harmed_at is None or harmed_at > training.starts[0]:

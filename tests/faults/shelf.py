@@ -33,7 +33,7 @@ from gridtune_steering.testing import RecordingBell
 from servers.ceph import Ceph
 
 _BUCKET: Final = "gridtune-faults"
-_LARGEST: Final = 2**20
+_LARGEST: Final = 2**24
 #: After so long everything is collected that will ever be.
 _LONG: Final = timedelta(days=8)
 #: Checkpoints that are superseded may be deleted after an hour; pending uploads have a day.
@@ -166,7 +166,7 @@ class Shelf:
 
     Attributes:
         states: What is in checkpoints, by id, as their trainings have left it.
-        harmed: When checkpoints were damaged or deleted, by id.
+        harmed: When checkpoints were damaged or deleted, by id. What leans on them is as bad as they are.
     """
 
     data: Path

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from event_log import Tale
 from gridtune_common.protocol import EvaluationState, Export, ObjectKind, PointState, TaskState
 from real_service import GRIDTUNE, RealService, wait_for
 from service_bench import document
@@ -160,6 +161,41 @@ def test_the_service_may_be_killed_during_checkpoints(service: RealService) -> N
     assert results(exported) == expected
     assert n_repeated(exported) == 0
     assert [e.state for e in exported.evaluations] == [EvaluationState.DONE] * 2
+
+
+#: Besides, a large file that is made once and needed at every step.
+FROZEN = """
+import os
+if not os.path.exists("frozen"):
+    with open("frozen.new", "wb") as new:
+        new.write(bytes(10 * 2**20))
+    os.replace("frozen.new", "frozen")
+assert os.path.getsize("frozen") == 10 * 2**20
+"""
+
+
+def test_a_large_file_travels_once(service: RealService) -> None:
+    """Though its worker is killed and another one goes on: all later checkpoints lean on the first one."""
+    rule = {"paths": ["state.json", "frozen"], "interval": "0.3s"}
+    task = service.submit(training(25, 0.2, points=1, checkpoint=rule), train_py=FROZEN + TRAIN)
+    first = service.start_agent(task, name="first")
+    with service.client() as client:
+        wait_for("checkpoints", lambda: len(_committed(service.export(task))) >= 4)
+        first.kill()
+        service.start_agent(task, name="second")
+        wait_for("the end", lambda: client.task(task).summary.state is TaskState.FINISHED, timeout=120)
+
+    exported = service.export(task)
+    assert {point.state for point in exported.points} == {PointState.DONE}
+    details = [event.details for event in exported.events if event.kind == "checkpoint.committed"]
+    large = [kept for kept in details if kept["size"] > 2**20]
+    assert len(large) <= 2  # the second may have been packed before the first was there
+    assert details[0] in large
+    assert all(kept["base"] in {base["object"] for base in large} for kept in details if kept not in large)
+    [lost, resumed] = sorted(exported.evaluations, key=lambda evaluation: evaluation.epoch)
+    assert (lost.state, resumed.state) == (EvaluationState.LOST, EvaluationState.DONE)
+    assert min(report.step for report in exported.reports if report.evaluation == resumed.id) > 1
+    assert not Tale.of(exported.events).differences(exported)
 
 
 def test_logs_can_be_watched_and_read(service: RealService, tmp_path: Path) -> None:

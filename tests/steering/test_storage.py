@@ -11,6 +11,7 @@ import pytest
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
     BeginUpload,
+    CheckpointBase,
     CommitUpload,
     EvaluationState,
     Lease,
@@ -57,6 +58,16 @@ def save(bench: Bench, lease: Lease, step: int | None = None, content: bytes = C
     store_of(bench).put(upload.urls[0], content)
     assert commit(bench, lease, upload.id).accepted
     return upload.id
+
+
+def save_delta(bench: Bench, lease: Lease, base: str, step: int | None = None) -> str:
+    """Upload and commit a checkpoint that leans on another one; returns its id."""
+    return save(bench, lease, step, format="delta.tar", base=base)
+
+
+def wanted(bench: Bench, task: str) -> list[str]:
+    """The objects of a point that are not doomed, oldest first."""
+    return [id_ for id_, stored in objects(bench, task).items() if stored.doomed_at is None]
 
 
 def objects(bench: Bench, task: str, point: int = 0) -> dict[str, StoredObject]:
@@ -427,3 +438,187 @@ def test_a_training_that_gets_on_may_lose_any_number_of_workers(bench: Bench) ->
     lose(bench)
 
     assert records.point_detail(bench.steering, OPERATOR, task, 0).point.state is PointState.FAILED
+
+
+# --- checkpoints that lean on another one
+
+
+def test_a_delta_is_handed_out_with_its_base(bench: Bench) -> None:
+    """With all that is needed to fetch and to check both; the base is also good for itself."""
+    task = bench.submit()
+    first = bench.lease(task)
+    base = save(bench, first, 1, b"all of it")
+    delta = save_delta(bench, first, base, 2)
+    bench.release(first)
+
+    second = bench.lease(task, "w2", takes_deltas=True)
+
+    newest, older = second.checkpoints
+    checksum = hashlib.sha256(b"all of it").hexdigest()
+    assert (newest.id, newest.format, newest.step) == (delta, "delta.tar", 2)
+    assert newest.base == CheckpointBase(base, 9, checksum, "tar")
+    assert (older.id, older.base) == (base, None)
+    assert store_of(bench).get(storage.download(bench.steering, OPERATOR, second.evaluation, base).url) == b"all of it"
+    assert objects(bench, task)[delta].base == base
+
+
+def test_who_knows_no_deltas_gets_whole_checkpoints(bench: Bench) -> None:
+    """An agent of an older version would restore a part and think that it is all."""
+    task = bench.submit()
+    first = bench.lease(task)
+    base = save(bench, first, 1)
+    for step in range(2, 6):
+        save_delta(bench, first, base, step)
+    bench.release(first)
+
+    second = bench.lease(task, "w2")
+
+    assert [(c.id, c.step, c.base) for c in second.checkpoints] == [(base, 1, None)]
+
+
+def test_a_base_is_kept_while_one_of_the_newest_leans_on_it(bench: Bench) -> None:
+    """And goes with the last of these."""
+    task = bench.submit(payload={"command": "true", "checkpoint": {"paths": ["model"], "keep": 2}})
+    lease = bench.lease(task)
+    base = save(bench, lease, 0)
+    deltas = [save_delta(bench, lease, base, step) for step in range(1, 5)]
+    assert wanted(bench, task) == [base, *deltas[-2:]]
+
+    next_base = save(bench, lease, 5)
+    assert wanted(bench, task) == [base, deltas[-1], next_base]
+    newest = save_delta(bench, lease, next_base, 6)
+
+    assert wanted(bench, task) == [next_base, newest]
+    bench.clock.advance(bench.steering.settings.storage_grace_seconds + 1)
+    collecting.collect(bench.steering)
+    assert sorted(objects(bench, task)) == sorted([next_base, newest])
+    assert len(store_of(bench).objects) == 2
+
+
+def test_one_checkpoint_and_its_base_are_kept_at_least(bench: Bench) -> None:
+    """`keep: 1` means one to go on from."""
+    task = bench.submit(payload={"command": "true", "checkpoint": {"paths": ["model"], "keep": 1}})
+    lease = bench.lease(task)
+    base = save(bench, lease, 0)
+
+    deltas = [save_delta(bench, lease, base, step) for step in range(1, 4)]
+
+    assert wanted(bench, task) == [base, deltas[-1]]
+
+
+def refused(bench: Bench, lease: Lease, base: str) -> str:
+    """What is said to a delta that cannot be."""
+    message = begin(epoch=lease.epoch, format="delta.tar", base=base)
+    with pytest.raises(Conflict, match="send a whole checkpoint") as refusal:
+        storage.begin(bench.steering, OPERATOR, lease.evaluation, message)
+    return str(refusal.value)
+
+
+def test_only_a_whole_checkpoint_of_the_same_point_is_a_base(bench: Bench) -> None:
+    """Committed, and not doomed; the refusal says what is wrong, and leaves nothing in the store."""
+    task = bench.submit(payload={"command": "true", "checkpoint": {"paths": ["model"], "keep": 1}})
+    lease, other = bench.lease(task, "w1"), bench.lease(task, "w2")
+    doomed, base = save(bench, lease, 1), save(bench, lease, 2)
+    delta = save_delta(bench, lease, base, 3)
+    foreign = save(bench, other, 1)
+    log = save(bench, lease, kind=ObjectKind.LOG, format="gz")
+
+    assert "is not kept any more: there are newer ones" in refused(bench, lease, doomed)
+    assert "no whole checkpoint" in refused(bench, lease, delta)
+    assert "no checkpoint" in refused(bench, lease, foreign)
+    assert "no checkpoint" in refused(bench, lease, "nonsense")
+    assert "no whole checkpoint" in refused(bench, lease, log)
+    pending = storage.begin(bench.steering, OPERATOR, lease.evaluation, begin())
+    assert "not committed" in refused(bench, lease, pending.id)
+    assert len(store_of(bench).uploads) == 1
+
+
+@pytest.mark.parametrize("flaw", [{"base": "x"}, {"format": "delta.tar"}, {"kind": ObjectKind.LOG, "base": "x"}])
+def test_deltas_and_bases_belong_together(bench: Bench, flaw: dict[str, Any]) -> None:
+    """A delta without a base is nothing, and who has a base is no whole checkpoint."""
+    task = bench.submit()
+    lease = bench.lease(task)
+
+    with pytest.raises(Unusable) as refusal:
+        storage.begin(bench.steering, OPERATOR, lease.evaluation, replace(begin(), **flaw))
+
+    assert "base" in [found.path for found in refusal.value.flaws]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "mistrusted"])
+def test_a_bad_base_takes_its_deltas_with_it(bench: Bench, harm: str) -> None:
+    """Whether somebody saw the damage, or a training failed on it."""
+    task = bench.submit()
+    first = bench.lease(task)
+    old, base = save(bench, first, 1), save(bench, first, 2)
+    delta = save_delta(bench, first, base, 3)
+    bench.release(first)
+    second = bench.lease(task, "w2")  # which knows no deltas
+    if harm == "damaged":
+        message = ReportDamage(new_request_id(), second.epoch, "SHA-256 differs")
+        storage.report_damage(bench.steering, OPERATOR, second.evaluation, base, message)
+        bench.release(second)
+    else:
+        bench.fail(second)
+
+    assert bench.lease(task, "w3", takes_deltas=True).checkpoints == []
+    found = objects(bench, task)
+    assert found[delta].doom.startswith("its base is given up: ")
+    assert found[old].doom == "there are newer ones"
+    assert found[base].doomed_at is not None
+    bench.clock.advance(bench.steering.settings.storage_grace_seconds + 1)
+    collecting.collect(bench.steering)
+    assert store_of(bench).objects == {}
+
+
+def test_a_bad_delta_leaves_its_base(bench: Bench) -> None:
+    """The training goes on from the delta before, then from the base, and at last begins anew."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    base = save(bench, lease, 1)
+    deltas = [save_delta(bench, lease, base, step) for step in (2, 3)]
+    bench.release(lease)
+    offered = []
+    for worker in ("w1", "w2", "w3", "w4"):
+        lease = bench.lease(task, worker, takes_deltas=True)
+        offered.append([checkpoint.id for checkpoint in lease.checkpoints])
+        if lease.checkpoints:
+            bench.fail(lease)
+
+    assert offered == [[deltas[1], deltas[0], base], [deltas[0], base], [base], []]
+
+
+def test_a_delta_whose_base_was_doomed_meanwhile_is_not_taken(bench: Bench) -> None:
+    """Its commit says why, and a whole one is welcome."""
+    task = bench.submit()
+    first = bench.lease(task)
+    base = save(bench, first, 1)
+    bench.release(first)
+    second = bench.lease(task, "w2", takes_deltas=True)
+    message = begin(epoch=second.epoch, format="delta.tar", base=base)
+    upload = storage.begin(bench.steering, OPERATOR, second.evaluation, message)
+    store_of(bench).put(upload.urls[0], CONTENT)
+    damage = ReportDamage(new_request_id(), second.epoch, "gone")
+    storage.report_damage(bench.steering, OPERATOR, second.evaluation, base, damage)
+
+    outcome = commit(bench, second, upload.id)
+
+    assert (outcome.accepted, outcome.reason) == (False, "its base is given up: it is damaged")
+    whole = save(bench, second, 2)
+    bench.release(second)
+    assert [c.id for c in bench.lease(task, "w3", takes_deltas=True).checkpoints] == [whole]
+
+
+def test_a_finished_point_leaves_neither_base_nor_delta(bench: Bench) -> None:
+    """Both go at the same time."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    save_delta(bench, lease, save(bench, lease, 1), 2)
+    bench.tell(lease)
+    collecting.collect(bench.steering)
+    bench.clock.advance(bench.steering.settings.storage_keep_seconds + 1)
+
+    collecting.collect(bench.steering)
+
+    assert store_of(bench).objects == {}
+    assert collecting.search(bench.steering) == 0

@@ -19,6 +19,7 @@ class Ask:
         wait: How long to wait for a point, in seconds; the service may wait less.
         resources: What the worker has.
         remaining_seconds: What is left of the worker's walltime, if it has one.
+        takes_deltas: Whether it can go on from a checkpoint that has a base; others are given whole ones alone.
     """
 
     request_id: str
@@ -29,6 +30,7 @@ class Ask:
     resources: WorkerResources = field(default_factory=WorkerResources)
     remaining_seconds: Optional[float] = None
     wait: float = 0.0
+    takes_deltas: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,22 @@ class ObjectKind(str, Enum):
 
 
 class ArchiveFormat(str, Enum):
-    """How a checkpoint is packed. Values are only ever added."""
+    """How a checkpoint is packed. Values are only ever added.
+
+    A delta holds the files that changed since another checkpoint, its base, was packed, and the names of those that did
+    not. It has formats of its own, so that who does not know deltas takes none for a whole checkpoint.
+    """
 
     TAR = "tar"
     TAR_GZIP = "tar.gz"
     TAR_ZSTD = "tar.zst"
+    DELTA_TAR = "delta.tar"
+    DELTA_TAR_ZSTD = "delta.tar.zst"
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is nothing without its base."""
+        return self in (ArchiveFormat.DELTA_TAR, ArchiveFormat.DELTA_TAR_ZSTD)
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class BeginUpload:
         step: The step that a checkpoint stands for, if the payload says so.
         format: How it is packed: an `ArchiveFormat`, or ``gz`` for a log.
         interrupted: A checkpoint that was taken after the payload was asked to leave: the last of its stretch.
+        base: The checkpoint that a delta leans on: a committed one of the same point that has no base itself.
     """
 
     request_id: str
@@ -47,6 +59,7 @@ class BeginUpload:
     format: str
     step: Optional[int] = None
     interrupted: bool = False
+    base: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -75,14 +88,29 @@ class CommitUpload:
 
 
 @dataclass(frozen=True)
+class CheckpointBase:
+    """The whole checkpoint that a delta leans on."""
+
+    id: str
+    size: int
+    sha256: str
+    format: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint of a point; ``GET /evaluations/E/objects/ID`` says where it is."""
+    """A committed checkpoint of a point; ``GET /evaluations/E/objects/ID`` says where it is.
+
+    Attributes:
+        base: What a delta leans on, to be fetched the same way; None for a whole checkpoint.
+    """
 
     id: str
     size: int
     sha256: str
     format: str
     step: Optional[int] = None
+    base: Optional[CheckpointBase] = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +150,7 @@ class StoredObject:
         size: In bytes.
         committed_at: None while its upload is under way, or if it was given up.
         doomed_at: When it is deleted; None while it is wanted. ``doom`` says why.
+        base: The checkpoint that a delta leans on.
     """
 
     id: str
@@ -136,6 +165,7 @@ class StoredObject:
     committed_at: Optional[str] = None
     doomed_at: Optional[str] = None
     doom: str = ""
+    base: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,15 @@ class Docker:
         except errors.ImageNotFound:
             return None
 
+    def hand_over(self, directory: Path) -> None:
+        """Make it, and all in it, the container's user's."""
+        if self._user.own is not None:
+            _give(directory, self._user.own)
+
     def start(self, job: Job) -> ContainerHandle:
         """Create and start a container."""
         if job.image is None:
             raise EngineError("there is no image to run the command in")
-        if self._user.own is not None:
-            _give(job.directory, self._user.own)
         with _translated("the container"):
             container = self._client.containers.create(
                 self._images.get(job.image.name, job.image.name), **self._options(job)
@@ -314,7 +317,7 @@ def _user(client: DockerClient) -> _User:
 
 
 def _give(directory: Path, user: int) -> None:
-    """Make a working directory, and all in it, another user's."""
+    """Make a folder, and all in it, another user's."""
     os.chown(directory, user, user)
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):

@@ -162,8 +162,15 @@ class Runtime(Protocol):
             EngineError: What runs payloads here does not answer.
         """
 
+    def hand_over(self, directory: Path) -> None:
+        """Make a furnished working directory the payload's own. That may touch every file of it.
+
+        Raises:
+            OSError: The disk.
+        """
+
     def start(self, job: Job) -> Handle:
-        """Start a payload and return at once.
+        """Start a payload, in a directory that was handed over, and return at once.
 
         Raises:
             OSError: The payload could not be started.

@@ -28,6 +28,9 @@ class Process:
         """There is nothing to prepare."""
         return ""
 
+    def hand_over(self, directory: Path) -> None:
+        """It is the agent's user's already."""
+
     def start(self, job: Job) -> GroupHandle:
         """Start the command as the leader of a new session and process group."""
         environment = {**inherited(os.environ), **_visible(job.limits.gpus), **job.variables}

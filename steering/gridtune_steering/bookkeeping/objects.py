@@ -115,6 +115,18 @@ def use_by_task(connection: Connection, *, owner: str | None) -> Sequence[Record
 # --- the end of objects
 
 
+def doom_with_deltas(connection: Connection, checkpoint: Record, *, at: datetime, why: str) -> None:
+    """Let a checkpoint be deleted at a time, and with it those that lean on it, also if they are still on their way."""
+    query = sa.select(objects.c.id).where(
+        objects.c.task_id == checkpoint.task_id,
+        objects.c.point == checkpoint.point,
+        objects.c.base_id == checkpoint.id,
+    )
+    deltas = connection.execute(query).scalars().all()
+    doom(connection, deltas, at=at, why=f"its base is given up: {why}")
+    doom(connection, [checkpoint.id], at=at, why=why)
+
+
 def doom(connection: Connection, ids: Sequence[str], *, at: datetime, why: str) -> None:
     """Let objects be deleted at a time, unless they are to go earlier."""
     if ids:

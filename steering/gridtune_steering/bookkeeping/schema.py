@@ -315,6 +315,7 @@ objects = sa.Table(
     sa.Column("format", _ID, nullable=False),
     sa.Column("step", sa.BigInteger),
     sa.Column("interrupted", sa.Boolean, nullable=False),
+    sa.Column("base_id", _ID),  # the checkpoint that this one is nothing without; it has no base itself
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("committed_at", UtcDateTime),  # null while the upload is pending
     # when it may be deleted; null while it is wanted

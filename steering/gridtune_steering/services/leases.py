@@ -116,7 +116,7 @@ def _lease(
     now: datetime,
 ) -> Lease:
     task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
-    saved = checkpoints.to_resume_from(connection, owner, point.number)
+    saved = checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
     points.update(
         connection,
         task,

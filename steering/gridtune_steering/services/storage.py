@@ -6,7 +6,8 @@ The rules, for whoever changes them:
 * a checkpoint is committed under its point's lock by who holds the point's lease, so that a worker that was given up
   can never put its own in front of a newer one; its key carries the evaluation, so it cannot overwrite one either;
 * signed addresses are made for each answer and kept nowhere;
-* what is committed is handed out; what is doomed is not, and is deleted when its time has come.
+* what is committed is handed out; what is doomed is not, and is deleted when its time has come;
+* a delta is worth nothing without its base: the base is kept as long as the delta, and goes with no delta left behind.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _FORMATS = {
     ObjectKind.CHECKPOINT: tuple(form.value for form in ArchiveFormat),
     ObjectKind.LOG: ("gz",),
 }
+_DELTAS = tuple(form.value for form in ArchiveFormat if form.is_delta)
 #: Where everything lies in the store.
 PREFIX = "tasks/"
 
@@ -72,14 +74,14 @@ def begin(steering: Steering, caller: Caller, evaluation: str, message: BeginUpl
     Raises:
         NotFound: No such evaluation.
         Unusable: Size, checksum or format make no sense.
-        Conflict: The evaluation does not hold its point (any more).
+        Conflict: The evaluation does not hold its point (any more), or the base is not kept (any more).
         QuotaExceeded: The task or its owner has too much stored.
     """
     _check(message)
     now = steering.clock()
     with steering.database.read() as connection:
         row = _visible_evaluation(connection, caller, evaluation)
-    _check_right(row, message)
+        _check_right(connection, row, message)
     id_ = new_id(16)
     key = f"{PREFIX}{row.task_id}/{row.point}/{evaluation}/{id_}"
     part_size = _part_size(message.size, steering.store)
@@ -109,7 +111,7 @@ def _note(
         row, task = life.visible(connection, caller, evaluation)
 
         def effect() -> _Begun:
-            _check_right(row, message)
+            _check_right(connection, row, message)
             objects.doom_pending(connection, evaluation, message.kind, at=now)
             _check_quota(steering, connection, task, message.size)
             objects.insert(
@@ -128,6 +130,7 @@ def _note(
                 format=message.format,
                 step=message.step,
                 interrupted=message.interrupted,
+                base_id=message.base,
                 created_at=now,
                 doom="",
             )
@@ -198,11 +201,15 @@ def _commit(
         reason = f"the evaluation is {row.state}: {row.message}" if row.epoch == message.epoch else "another epoch"
         objects.doom(connection, [stored.id], at=now, why="its evaluation had lost its point")
         return Outcome(False, reason)
+    if stored.base_id is not None and (flaw := checkpoints.why_no_base(connection, row, stored.base_id)) is not None:
+        objects.doom(connection, [stored.id], at=now, why=f"its base is given up: {flaw}")
+        return Outcome(False, flaw)
     objects.commit(connection, stored.id, now=now)
-    older = objects.checkpoints(connection, row.task_id, row.point)[checkpoints.kept(task) :]
     until = now + timedelta(seconds=steering.settings.storage_grace_seconds)
-    objects.doom(connection, [checkpoint.id for checkpoint in older], at=until, why="there are newer ones")
+    older = checkpoints.superseded(connection, task, row.point)
+    objects.doom(connection, older, at=until, why="there are newer ones")
     details = {"object": stored.id, "step": stored.step, "size": stored.size, "interrupted": stored.interrupted}
+    details |= {"base": stored.base_id} if stored.base_id is not None else {}
     life.note(connection, caller.user, row, "checkpoint.committed", now, **details)
     return Outcome(True)
 
@@ -253,7 +260,7 @@ def report_damage(steering: Steering, caller: Caller, evaluation: str, object_: 
             if row.state != EvaluationState.RUNNING.value or row.epoch != message.epoch:
                 return Outcome(False, f"the evaluation is {row.state}")
             at = now + timedelta(seconds=steering.settings.storage_grace_seconds)
-            objects.doom(connection, [object_], at=at, why="it is damaged")
+            objects.doom_with_deltas(connection, stored, at=at, why="it is damaged")
             detail = message.detail[: life.MESSAGE_LIMIT]
             life.note(connection, caller.user, row, "checkpoint.damaged", now, object=object_, message=detail)
             return Outcome(True)
@@ -296,6 +303,7 @@ def stored_object(row: Record) -> StoredObject:
         committed_at=iso(row.committed_at),
         doomed_at=iso(row.doomed_at),
         doom=row.doom,
+        base=row.base_id,
     )
 
 
@@ -311,17 +319,22 @@ def _check(message: BeginUpload) -> None:
     if message.format not in _FORMATS[message.kind]:
         known = ", ".join(_FORMATS[message.kind])
         flaws.append(Flaw("format", f"{message.format!r} is no format of a {message.kind.value}; known are {known}"))
+    if (message.base is not None) != (message.format in _DELTAS):
+        flaws.append(Flaw("base", f"belongs to the formats {', '.join(_DELTAS)}, and to no other"))
     if flaws:
         raise Unusable("the upload cannot begin", flaws)
 
 
-def _check_right(row: Record, message: BeginUpload) -> None:
-    """Logs may come after the end; checkpoints need the point."""
+def _check_right(connection: Connection, row: Record, message: BeginUpload) -> None:
+    """Logs may come after the end; checkpoints need the point, and deltas a base."""
     if row.epoch != message.epoch:
         raise Conflict(f"epoch {message.epoch} is not this evaluation's")
     alive = {EvaluationState.RUNNING.value, EvaluationState.LOST.value}  # a lost one may come back with its commit
     if message.kind is ObjectKind.CHECKPOINT and row.state not in alive:
         raise Conflict(f"the evaluation is {row.state}; its checkpoints are not needed any more")
+    flaw = None if message.base is None else checkpoints.why_no_base(connection, row, message.base)
+    if flaw is not None:
+        raise Conflict(f"{flaw}; send a whole checkpoint")
 
 
 def _check_quota(steering: Steering, connection: Connection, task: Record, size: int) -> None:

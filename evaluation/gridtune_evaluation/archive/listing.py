@@ -1,0 +1,219 @@
+"""What there is below a root: files, folders and links, and whether somebody has touched them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import re
+import stat
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Final
+
+#: A file system's clock ticks every few milliseconds; two writes within one tick look like one.
+_TICK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a snapshot's files looked like from outside; equal ones stand for equal contents."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, folder or link; equal if nobody touched it."""
+
+    mode: int
+    inode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    link: str = ""
+
+    @property
+    def touched_at(self) -> float:
+        """When it last changed, in seconds since 1970; a payload can set `mtime_ns` to anything, but not this."""
+        return self.ctime_ns / 1e9
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a true folder, not a link to one."""
+        return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there was.
+
+    Attributes:
+        entries: By name.
+        at: When the look began, in seconds since 1970.
+    """
+
+    entries: dict[str, Entry]
+    at: float
+
+    @property
+    def at_rest(self) -> dict[str, Entry]:
+        """Those of which every later change can be seen. Of two changes within one tick the second cannot."""
+        return {name: entry for name, entry in self.entries.items() if entry.touched_at < self.at - _TICK_SECONDS}
+
+
+def fingerprint(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> Fingerprint:
+    """What the files below *root* look like now, to be told from how they look later."""
+    return fingerprint_of(list_entries(root, patterns, without))
+
+
+def newest_change(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> float | None:
+    """When one of the files was touched last, in seconds since 1970; None if there is none."""
+    times = [entry.mtime_ns / 1e9 for entry in list_entries(root, patterns, without).values() if entry.mtime_ns]
+    return max(times, default=None)
+
+
+def list_settled(
+    root: Path,
+    patterns: Sequence[str],
+    without: Collection[str] = (),
+    sleep: Callable[[float], object] = time.sleep,
+) -> Listing:
+    """Like `list_entries`, with a moment's patience for files that were touched just now."""
+    listing = _listing(root, patterns, without)
+    if any(0 <= listing.at - entry.touched_at < _TICK_SECONDS for entry in listing.entries.values()):
+        sleep(_TICK_SECONDS)
+        listing = _listing(root, patterns, without)
+    return listing
+
+
+def list_entries(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> dict[str, Entry]:
+    """What matches below *root*, by its name there, in order."""
+    census = _Census(root, without)
+    for pattern in patterns:
+        for name in _matches(root, [part for part in pattern.split("/") if part not in ("", ".")]):
+            census.add(name)
+    return dict(sorted(census.entries.items()))
+
+
+def fingerprint_of(entries: Mapping[str, Entry]) -> Fingerprint:
+    """Entries in short."""
+    rows = [
+        [os.fsencode(name).hex(), entry.mode, entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns, entry.link]
+        for name, entry in entries.items()
+    ]
+    return Fingerprint(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+
+
+def differences(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[str]:
+    """The names of what came, went or was touched."""
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, in order; none if there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _matches(root: Path, parts: Sequence[str], below: str = "") -> Iterator[str]:
+    if not parts:
+        yield below
+        return
+    first, rest = parts[0], parts[1:]
+    for name in _names(root / below, first):
+        path = posixpath.join(below, name)
+        if not rest or not (root / path).is_symlink():
+            yield from _matches(root, rest, path)
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    """Names in *folder* that match, by the rules of a shell without brackets."""
+    if pattern == "..":
+        return []
+    if "*" not in pattern and "?" not in pattern:
+        return [pattern] if os.path.lexists(folder / pattern) else []
+    expression = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+    hidden = pattern.startswith(".")
+    return [name for name in names_in(folder) if expression.fullmatch(name) and (hidden or not name.startswith("."))]
+
+
+def _listing(root: Path, patterns: Sequence[str], without: Collection[str]) -> Listing:
+    at = time.time()  # before the look: what changes meanwhile has changed later
+    return Listing(list_entries(root, patterns, without), at)
+
+
+class _Census:
+    """Collects entries by their names relative to the root."""
+
+    def __init__(self, root: Path, without: Collection[str] = ()) -> None:
+        self._root = root
+        self._without = frozenset(without)
+        self._real_root = os.path.realpath(root)
+        self.entries: dict[str, Entry] = {}
+
+    def add(self, name: str) -> None:
+        """Take a file, a link with what it points to, or a folder with all in it; leave out whatever else it is."""
+        if name in self.entries or name in self._without or name.partition("/")[0] in self._without:
+            return
+        try:
+            status = os.lstat(self._root / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISREG(status.st_mode):
+            mode, times = status.st_mode, (status.st_mtime_ns, status.st_ctime_ns)
+            self.entries[name] = Entry(mode, status.st_ino, status.st_size, *times)
+        elif stat.S_ISDIR(status.st_mode):
+            if name:
+                # A folder's own times change with files that are not part of the snapshot.
+                self.entries[name] = Entry(status.st_mode)
+            for inner in names_in(self._root / name):
+                self.add(posixpath.join(name, inner))
+        elif stat.S_ISLNK(status.st_mode):
+            self._add_link(name, status.st_mode)
+
+    def _add_link(self, name: str, mode: int) -> None:
+        aim = self._aim(name)
+        if aim is None:
+            return
+        self.entries[name] = Entry(mode, link=posixpath.relpath(aim or ".", posixpath.dirname(name) or "."))
+        self._add_behind(aim)
+
+    def _add_behind(self, aim: str) -> None:
+        """What a link points to, which may itself lie behind other links."""
+        parts = aim.split("/")
+        for count in range(1, len(parts)):
+            outer = "/".join(parts[:count])
+            if os.path.islink(self._root / outer):
+                self.add(outer)  # and with it the whole folder behind it
+                return
+        # A link to the root or to a folder above itself adds nothing but the rest of the root.
+        if aim:
+            self.add(aim)
+
+    def _aim(self, name: str) -> str | None:
+        """Where a link points, relative to the root; None if outside, or if only the kernel can tell."""
+        path = self._root / name
+        try:
+            aim = os.readlink(path)
+        except OSError:
+            return None
+        for root in (os.path.abspath(self._root), self._real_root):
+            if posixpath.isabs(aim) and posixpath.commonpath([root, posixpath.normpath(aim)]) == root:
+                aim = posixpath.relpath(aim, posixpath.join(root, posixpath.dirname(name)))
+        inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), aim))
+        if _leads_out(inside) or os.path.realpath(self._root / inside) != os.path.realpath(path):
+            return None
+        real = os.path.realpath(path)
+        if real != self._real_root and not real.startswith(self._real_root + "/"):
+            return None
+        return "" if inside == "." else inside
+
+
+def _leads_out(path: str) -> bool:
+    return posixpath.isabs(path) or path == ".." or path.startswith("../")
