@@ -113,6 +113,7 @@ class Task:
         versions: gridtune's, Python's and the optimizer library's version at submission.
         wished: How many points of the user's own wait to be made.
         known: How many results from elsewhere the optimizer was given.
+        unfit: Why the task fits no worker that was seen lately; empty if it fits one, or if none was seen.
     """
 
     summary: TaskSummary
@@ -122,6 +123,7 @@ class Task:
     versions: dict[str, str]
     wished: int = 0
     known: int = 0
+    unfit: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Payload:
         constants: Added to every point's parameters.
         parameters: The names of all parameters, so that inactive ones are known too.
         files: What to fetch from ``/tasks/T/files/PATH``.
+        resources: The canonical ``resources`` section.
     """
 
     task: str
@@ -151,6 +154,7 @@ class Payload:
     constants: dict[str, Any]
     parameters: list[str]
     files: list[FileEntry]
+    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

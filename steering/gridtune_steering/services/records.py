@@ -24,6 +24,7 @@ from gridtune_common.protocol import (
     StoredKnownResult,
     StoredReport,
     StoredWish,
+    Usage,
     WorkerResources,
 )
 from gridtune_steering.bookkeeping import evaluations, events, known, objects, points, wishes
@@ -130,7 +131,7 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
         return Export(
             format=EXPORT_FORMAT,
             exported_at=iso(steering.clock()),
-            task=tasks.whole(connection, task),
+            task=tasks.whole(connection, task, steering.clock()),
             points=[_point(row) for row in points.page(connection, task.id, state=None, after=-1, limit=None)],
             evaluations=[_evaluation(row) for row in evaluations.of_task(connection, task.id)],
             reports=[_report(row) for row in evaluations.reports_of_task(connection, task.id)],
@@ -250,6 +251,7 @@ def _evaluation(row: Record) -> Evaluation:
         metrics=row.metrics,
         resources=WorkerResources(**row.resources),
         resumed_from=row.resumed_from,
+        usage=Usage(**row.usage) if row.usage is not None else None,
     )
 
 
