@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Final
 
@@ -142,7 +143,7 @@ class Agent:
         for thread in threads:
             thread.start()
         self._await(threads)
-        return max((thread.end for thread in threads), key=list(End).index)
+        return worst_of([thread.end for thread in threads])
 
     def _await(self, threads: list[_SlotThread]) -> None:
         """Wait for the slots; after the second signal not for those that hang on the network."""
@@ -154,6 +155,12 @@ class Agent:
                 hurried_at = hurried_at or time.monotonic()
                 if time.monotonic() > hurried_at + _HURRY:
                     return
+
+
+def worst_of(ends: Sequence[End]) -> End:
+    """Why an agent ended whose slots ended so; one that fits the task with some of its slots fits it."""
+    fitting = [end for end in ends if end is not End.UNFIT]
+    return max(fitting or ends, key=list(End).index)
 
 
 class _SlotThread(threading.Thread):

@@ -27,6 +27,7 @@ from gridtune_common.protocol import (
     Usage,
     WorkerResources,
 )
+from gridtune_common.usage import by_point
 from gridtune_steering.bookkeeping import evaluations, events, known, objects, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
@@ -39,6 +40,8 @@ from gridtune_steering.services.times import iso
 #: Grows when a reader of exports must know of a change.
 EXPORT_FORMAT = 1
 _LARGEST_NUMBER = 2**62
+#: What the table of points tells of the usage of their evaluations.
+_USED = ("wall_seconds", "cpu_seconds", "peak_memory_bytes", "gpu_seconds", "runtime", "image")
 
 
 def point_page(
@@ -142,7 +145,7 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
 
 
 def as_csv(exported: Export) -> str:
-    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``.
+    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``, and what all its tries used.
 
     With several objectives, ``on_front`` says whether a point is on the front.
     """
@@ -150,6 +153,7 @@ def as_csv(exported: Export) -> str:
     metrics = sorted({name for point in exported.points for name in point.metrics})
     fixed = ["number", "state", "value", "attempts", "worker", "site", "created_at", "started_at", "ended_at"]
     on_front = _front(exported)
+    used = by_point(exported.evaluations)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -160,6 +164,7 @@ def as_csv(exported: Export) -> str:
             *(f"metric.{name}" for name in metrics),
             "message",
             "origin",
+            *_USED,
         ]
     )
     for point in exported.points:
@@ -173,6 +178,7 @@ def as_csv(exported: Export) -> str:
                 *(point.metrics.get(name) for name in metrics),
                 point.message,
                 point.origin.value,
+                *(getattr(used.get(point.number, Usage()), name) for name in _USED),
             ]
         )
     return out.getvalue()
