@@ -92,7 +92,7 @@ def _tasks(tasks: list[str]) -> str:
 
 def _has(resources: list[protocol.WorkerResources]) -> str:
     kinds = list(filter(None, map(equipment.in_words, resources)))
-    rest = [f"{len(kinds) - _MOST_KINDS} other kinds"] if len(kinds) > _MOST_KINDS else []
+    rest = [f"and {len(kinds) - _MOST_KINDS} more"] if len(kinds) > _MOST_KINDS else []
     return " | ".join([*kinds[:_MOST_KINDS], *rest]) or "-"
 
 
