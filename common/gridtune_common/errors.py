@@ -59,7 +59,7 @@ class ConfigurationError(GridtuneError):
 
 
 class MachineUnfit(GridtuneError):  # noqa: N818
-    """No worker on this machine has what the task requires."""
+    """No worker on this machine has what the task requires; says what is missing, and what to do."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"this machine does not fit the task\n{why}")

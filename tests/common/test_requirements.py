@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -120,6 +121,20 @@ def test_what_is_required_comes_back(document: Any) -> None:
     assert parse_resources(resources.to_json()) == resources
 
 
+@pytest.mark.parametrize(
+    ("operator", "values", "flaw"),
+    [
+        ("is", ("CERN",), 'Requirement: "is" is no operator; write one of = != < <= > >= ~ in'),
+        ("=", ("CERN", "DESY"), "Requirement: has 2 values; write one, or several behind in"),
+        ("in", (), "Requirement: has 0 values; write one, or several behind in"),
+    ],
+)
+def test_a_requirement_is_valid_from_birth(operator: str, values: tuple[str, ...], flaw: str) -> None:
+    """Also one that was not read from a text."""
+    with pytest.raises(ValueError, match=re.escape(flaw)):
+        Requirement("site", operator, values)
+
+
 def test_sizes_are_kept_as_they_were_written() -> None:
     """Nobody has to read their limit in other units."""
     assert Resources(requires=read("gpu.memory >= 40GB")).to_json()["requires"] == ["gpu.memory >= 40GB"]
@@ -130,7 +145,7 @@ def test_sizes_are_kept_as_they_were_written() -> None:
     [
         (["gpu.memory >= 40"], '[0]: "40" is no size; write it with its unit, such as 40GiB'),
         (["a = 1", "site > 3"], "[1]: site is a text, which has no order; write =, !=, ~ or in"),
-        (["gpu_memory >= 4GiB"], "[0]: gpu_memory is no label to choose; write gpu.memory"),
+        (["gpu_memory >= 4GiB"], "[0]: gpu_memory would be taken for a label; write gpu.memory"),
         (["cpus ~ 4"], "[0]: cpus is a number; write =, !=, <, <=, >, >= or in"),
         (["cuda >= new"], '[0]: "new" is no number, and cuda >= needs one, such as 4'),
         (["site in A,,B"], '[0]: "" is no value; write one behind in, such as in CERN, DESY'),

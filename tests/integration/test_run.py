@@ -205,7 +205,8 @@ def test_a_machine_that_does_not_fit_the_task_says_so_at_once(tmp_path: Path) ->
     done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
 
     assert done.returncode == 6, done.stderr
-    *_, error, reason = done.stderr.splitlines()
+    *_, error, reason, fix = done.stderr.splitlines()
     assert error == "error: this machine does not fit the task"
     assert reason.endswith("seen in the last hour fits: gpus is 0, the task requires >= 8")
+    assert fix == "ask for less under resources, or submit the task to a service with other workers"
     assert "paused; go on with: gridtune run --resume task.json --workers 2" in done.stderr

@@ -43,6 +43,7 @@ _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
 }
 _CONTAINS: Final = "~"
+_OPERATORS: Final = ("=", "!=", *_ORDERS, _CONTAINS, "in")
 _LABEL: Final = r"[A-Za-z][A-Za-z0-9_.-]*"
 _REQUIREMENT: Final = re.compile(
     rf"(?P<name>{_LABEL})(?:\s*(?P<sign><=|>=|!=|==|=|<|>|~)|\s+(?P<word>in)\s)\s*(?P<value>.*)", re.ASCII
@@ -91,7 +92,7 @@ class Requirement(Checked):
         """
         match = _REQUIREMENT.fullmatch(text.strip()) if len(text) <= _MAX_LENGTH else None
         if match is None:
-            fix = f"write a name, one of = != < <= > >= ~ in, and a value, such as {_EXAMPLE}"
+            fix = f"write a name, one of {' '.join(_OPERATORS)}, and a value, such as {_EXAMPLE}"
             raise Invalid([Flaw("", f"{show(text)} is no requirement; {fix}")])
         sign, value = match["sign"] or match["word"], match["value"]
         values = value.split(",") if sign == "in" else [value]
@@ -132,8 +133,12 @@ class Requirement(Checked):
                 yield from self._value_flaws(value)
 
     def _operator_flaws(self) -> Iterator[Flaw]:
+        if self.operator not in _OPERATORS:
+            yield Flaw("", f"{show(self.operator)} is no operator; write one of {' '.join(_OPERATORS)}")
+        if (self.operator != "in" and len(self.values) != 1) or not self.values:
+            yield Flaw("", f"has {len(self.values)} values; write one, or several behind in")
         if self.name in _HINTS:
-            yield Flaw("", f"{self.name} is no label to choose; write {_HINTS[self.name]}")
+            yield Flaw("", f"{self.name} would be taken for a label; write {_HINTS[self.name]}")
         if self.name in TEXTS and self.operator in _ORDERS:
             yield Flaw("", f"{self.name} is a text, which has no order; write =, !=, ~ or in")
         if self.name in (*COUNTS, *SIZES) and self.operator == _CONTAINS:

@@ -85,9 +85,18 @@ def _in_words(requirement: Requirement, facts: Facts) -> str:
 
 
 def _shown(requirement: Requirement, fact: str | int | float) -> str:
-    """What a worker has; a size is rounded, unless it would then look as if it were enough."""
-    if requirement.name not in SIZES or not isinstance(fact, int):
-        text = str(fact)
-        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-    rounded = show_bytes(fact).replace(" ", "")
-    return f"{fact}B" if requirement.holds({requirement.name: (n_bytes(rounded),)}) else rounded
+    """What a worker has."""
+    if requirement.name in SIZES and isinstance(fact, int):
+        return _size(requirement, fact)
+    text = str(fact)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _size(requirement: Requirement, size: int) -> str:
+    """A size, rounded unless it would then look as if it were enough."""
+    rounded = show_bytes(size).replace(" ", "")
+    try:
+        is_misleading = requirement.holds({requirement.name: (n_bytes(rounded),)})
+    except ValueError:  # nothing, or less
+        is_misleading = True
+    return f"{size}B" if is_misleading else rounded

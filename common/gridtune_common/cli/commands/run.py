@@ -148,7 +148,8 @@ class _LocalRun:
     def _tick(self, workers: Workers) -> None:
         self.service.keep_alive()
         if workers.exit_code == exits.ExitCode.UNFIT:
-            raise MachineUnfit(self._why_unfit(workers))
+            fix = "ask for less under resources, or submit the task to a service with other workers"
+            raise MachineUnfit(f"{self._why_unfit(workers)}\n{fix}")
         workers.keep_alive()
 
     def _why_unfit(self, workers: Workers) -> str:
@@ -156,7 +157,7 @@ class _LocalRun:
         with contextlib.suppress(ServiceError):
             if why := self.client.task(self.task.id).unfit:
                 return text.one_line(why)
-        return f"why is said in {workers.log}"
+        return f"why not: see {workers.log}"
 
     def _pause(self) -> bool:
         try:
