@@ -16,6 +16,7 @@ _SILENT = {
     "point.wished",
     "results.imported",
     "task.extended",
+    "task.fits_nobody",
     "token.created",
     "worker.set_aside",
     "worker.taken_back",

@@ -177,6 +177,8 @@ def payload_documents() -> st.SearchStrategy[dict[str, Any]]:
     return _objects(
         {"command": st.sampled_from(["python train.py", ["python", "my train.py"], "echo ${HOME} {1..3}"])},
         image=st.just("python:3.12-slim"),
+        runtime=st.just("auto"),
+        pull=st.sampled_from(["missing", "always", "never"]),
         files=paths,
         data=st.fixed_dictionaries({}, optional=_DATA),
         environment=st.just({"OMP_NUM_THREADS": 1, "MODE": "fast"}),
@@ -185,6 +187,14 @@ def payload_documents() -> st.SearchStrategy[dict[str, Any]]:
         timeout=durations(),
         grace=durations(),
     )
+
+
+def requirements() -> st.SearchStrategy[Any]:
+    """What ``resources.requires`` can be, in each of its forms."""
+    texts = st.sampled_from(["gpu.memory >= 40GiB", "site in CERN,DESY", "gpu.model ~ A100", "cuda>=12.4", "ecc == on"])
+    values = st.sampled_from(["CERN", 3, True, 0.5])
+    equalities = st.dictionaries(st.sampled_from(["site", "rack", "ecc"]), values | st.lists(values, min_size=1))
+    return texts | st.lists(texts) | equalities
 
 
 @st.composite
@@ -214,7 +224,14 @@ def task_documents(draw: st.DrawFn) -> dict[str, Any]:
             algorithm=_objects({}, name=st.just("random"), seed=st.integers(0, 2**32 - 1), options=st.just({})),
             scheduler=st.sampled_from(["none", {"name": "none"}]),
             payload=payload_documents(),
-            resources=_objects({}, cpus=st.integers(1, 8), gpus=st.integers(0, 8), memory=st.just("1.5GiB")),
+            resources=_objects(
+                {},
+                cpus=st.integers(1, 8),
+                gpus=st.integers(0, 8),
+                memory=st.just("1.5GiB"),
+                network=st.booleans(),
+                requires=requirements(),
+            ),
             retry=_objects(
                 {},
                 attempts=st.integers(1, 100),

@@ -177,6 +177,11 @@ class Workers:
         """The agent's process."""
         return self._child.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the agent ended; None while it runs."""
+        return self._child.exit_code
+
     def keep_alive(self) -> None:
         """Start the agent again if it has ended.
 
@@ -204,6 +209,10 @@ class _Child:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process is not None else None
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ GridtuneError
 ├── InvalidDocument        a task file, search space or unit that cannot be used; names every path and fix
 ├── MissingExtra           an optional dependency is needed; names the install line
 ├── ConfigurationError     a flag, variable or profile of the command line that cannot be used
+├── MachineUnfit           no worker on this machine has what a task requires
 ├── EvaluationFailed       (payload side) a training ended without a usable result
 └── ServiceError           steering could not be reached or said no
     ├── Unreachable        no answer: network, DNS, time-out, or a service that is starting
@@ -55,6 +56,13 @@ class MissingExtra(GridtuneError):  # noqa: N818
 
 class ConfigurationError(GridtuneError):
     """A flag, an environment variable or the configuration file cannot be used."""
+
+
+class MachineUnfit(GridtuneError):  # noqa: N818
+    """No worker on this machine has what the task requires; says what is missing, and what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this machine does not fit the task\n{why}")
 
 
 class EvaluationFailed(GridtuneError):  # noqa: N818

@@ -157,7 +157,7 @@ class Agent:
         for thread in threads:
             thread.start()
         self._await(threads)
-        return max((thread.end for thread in threads), key=list(End).index)
+        return worst_of([thread.end for thread in threads])
 
     def _shares(self, plan: Plan) -> list[Share]:
         n_slots = self._settings.slots or most_slots(self._hardware, plan.needs)
@@ -178,6 +178,12 @@ class Agent:
                 hurried_at = hurried_at or time.monotonic()
                 if time.monotonic() > hurried_at + _HURRY:
                     return
+
+
+def worst_of(ends: Sequence[End]) -> End:
+    """Why an agent ended whose slots ended so; one that fits the task with some of its slots fits it."""
+    fitting = [end for end in ends if end is not End.UNFIT]
+    return max(fitting or ends, key=list(End).index)
 
 
 class _SlotThread(threading.Thread):

@@ -43,6 +43,7 @@ _EXIT_CODES: Final[Mapping[End, ExitCode]] = {
     End.SHUTDOWN: ExitCode.OK,
     End.UNDELIVERED: ExitCode.UNREACHABLE,
     End.GAVE_UP: ExitCode.UNREACHABLE,
+    End.UNFIT: ExitCode.UNFIT,
     End.REFUSED: ExitCode.REFUSED,
     End.UNAUTHORISED: ExitCode.UNAUTHORISED,
     End.CRASHED: ExitCode.UNSUCCESSFUL,

@@ -39,6 +39,7 @@ class End(Enum):
     SHUTDOWN = "it was asked to end"
     UNDELIVERED = "it was asked to end; a result waits in the spool for the next agent"
     GAVE_UP = "the service was away for --give-up-after"
+    UNFIT = "it does not fit the task"
     REFUSED = "the service refused it"
     UNAUTHORISED = "its token is not valid, or not allowed"
     CRASHED = "of an error in the agent itself"
@@ -130,6 +131,9 @@ class Slot:
             if isinstance(error, Refused) and error.kind == "TooLittleTime":
                 _log.info("Too little time for another point: %s", error, extra={"action": "too_little_time"})
                 return End.WALLTIME
+            if isinstance(error, Refused) and error.kind == "DoesNotFit":
+                _log.error("No point for slot %s: %s", self._worker, error, extra={"action": "does_not_fit"})
+                return End.UNFIT
             _log.error("Cannot ask for a point: %s", error, extra={"action": "ask_failed"})
             if is_forbidden(error):
                 return End.UNAUTHORISED

@@ -1,6 +1,7 @@
 """Following a task: which views are made of what the service answers, and how it ends."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def test_a_view_is_put_together_from_the_service(follower: follow.Follower) -> N
         running=(live.RunningPoint(9, "node-1/0", 120.0, "loss=0.5 at step 2"),),
         failures=(live.FailedPoint(4, "exit code 1"),),
     )
+
+
+def test_a_view_says_why_the_task_fits_nobody(steering: FakeSteering, follower: follow.Follower) -> None:
+    """As the service says it."""
+    steering.on("GET", "/tasks/t2t2t2t2", replace(make_task(), unfit="gpus is 0"))
+
+    assert follower.look().unfit == "gpus is 0"
 
 
 def test_what_cannot_have_changed_is_not_asked_again(steering: FakeSteering, follower: follow.Follower) -> None:

@@ -92,6 +92,20 @@ def test_a_notice_comes_last() -> None:
     assert live.render(replace(VIEW, notice="service away, retrying ..."), 80)[-1] == "service away, retrying ..."
 
 
+def test_a_task_that_fits_nobody_says_why() -> None:
+    """On a line of its own, and in the log's line as soon as it is so."""
+    why = "none of the 2 workers seen in the last hour fits: gpus is 0, the task requires >= 1"
+    view = replace(VIEW, unfit=why)
+    stream = io.StringIO()
+
+    with screen.Log(stream) as display:
+        display.show(VIEW)
+        display.show(view)
+
+    assert live.render(view, 100)[-1] == why
+    assert stream.getvalue().splitlines()[1].endswith(f", about 2m5s left, {why}")
+
+
 def test_colours_are_for_terminals() -> None:
     """With colours, the state is painted and the widths stay."""
     first = live.render(VIEW, 80, Style(colour=True))[0]

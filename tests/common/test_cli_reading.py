@@ -1,6 +1,7 @@
 """The commands that read from the service: what they ask, and what they print."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,10 @@ def points(steering: FakeSteering) -> FakeSteering:
     steering.on("GET", "/tasks/t2t2t2t2/points", protocol.PointPage([make_point(), failed]))
     steering.on("GET", "/tasks/t2t2t2t2", make_task())
     return steering
+
+
+#: What some worker has.
+FOUR = protocol.WorkerResources(cpus=4)
 
 
 def as_json(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -253,6 +258,24 @@ def test_one_point_is_shown_with_its_output(steering: FakeSteering, capsys: pyte
     assert printed.endswith("end of the output of try 1\n  Traceback\n  ValueError: no data\n")
 
 
+def test_a_point_tells_what_its_tries_had_and_used(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each try of which something is known, without columns of which nothing is."""
+    usage = protocol.Usage(cpu_seconds=75.0, peak_memory_bytes=2**30, runtime="process")
+    tries = [
+        make_evaluation(),
+        make_evaluation(attempt=2, resources=FOUR),
+        make_evaluation(attempt=3, usage=usage),
+        make_evaluation(attempt=4, usage=protocol.Usage(cpu_seconds=5.0)),
+    ]
+    steering.on("GET", "/tasks/t2t2t2t2/points/4", protocol.PointDetail(make_point(4), tries, []))
+
+    assert main(["points", "t2t2t2t2", "--number", "4"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "\nworkers\ntry  host    has\n  2  node-1  4 cpus\n\nused\n" in printed
+    assert "\ntry  cpu time  memory  runtime\n  3  1m15s     1 GiB   process\n  4  5.0s      -       -\n" in printed
+
+
 def test_output_of_others_cannot_steer_the_terminal(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters in a worker's name or output are shown as question marks."""
     evil = make_evaluation(worker="a\x1b[2J", output_tail="\x1b]0;title\x07ok\n")
@@ -417,17 +440,28 @@ def make_host(**changes: Any) -> protocol.WorkerHost:
 def test_workers_are_listed_by_host(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """All pages; a host that is set aside says until when and why."""
     first = protocol.WorkerHosts([make_host()], next="n")
-    second = protocol.WorkerHosts([make_host(site="", host="node-2", tasks=[], set_aside_until=None)])
+    second = protocol.WorkerHosts([make_host(site="", host="node-2", tasks=[], set_aside_until=None, resources=[FOUR])])
     steering.on("GET", "/workers", lambda asked: second if asked.query.get("after") else first)
 
     assert main(["workers", "--all"]) == 0
 
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == "site host workers done failed lost in a row seen tasks set aside".split()
+    assert header.split() == "site host workers done failed lost in a row seen tasks has set aside".split()
     assert rows[0].split()[:7] == ["cern", "node-1", "2", "5", "4", "1", "4"]
-    assert rows[0].endswith(f"ago  t2t2t2t2  until {text_local()}: 4 failures in a row here")
-    assert (rows[1].split()[:2], rows[1].split()[-2:]) == (["-", "node-2"], ["-", "-"])
+    assert re.search(rf"ago  t2t2t2t2  - +until {text_local()}: 4 failures in a row here$", rows[0])
+    assert (rows[1].split()[:2], rows[1].split()[-4:]) == (["-", "node-2"], ["-", "4", "cpus", "-"])
     assert [asked.query["all"] for asked in steering.asked] == ["true", "true"]
+
+
+def test_workers_of_many_kinds_are_cut_short(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first kinds are written out, the others counted."""
+    gpu = protocol.WorkerResources(gpus=2, gpu_model="A100", gpu_memory_bytes=40 * 2**30, arch="x86_64")
+    labelled = protocol.WorkerResources(memory_bytes=2**30, labels={"rack": "7"})
+    steering.on("GET", "/workers", protocol.WorkerHosts([make_host(resources=[gpu, labelled, FOUR])]))
+
+    assert main(["workers"]) == 0
+
+    assert "  2 gpus (A100, 40 GiB), x86_64 | 1 GiB, rack=7 | and 1 more  " in capsys.readouterr().out
 
 
 def test_workers_can_be_had_as_json(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
@@ -446,3 +480,12 @@ def test_no_workers_are_said_to_be_none(steering: FakeSteering, capsys: pytest.C
 
     assert main(["workers"]) == 0
     assert capsys.readouterr().out == "no workers\n"
+
+
+def test_show_says_why_a_task_fits_nobody(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing of it if it fits."""
+    steering.on("GET", "/tasks/t2t2t2t2", replace(make_task(), unfit="gpus is 0, the task requires >= 1"))
+
+    main(["show", "t2t2t2t2"])
+
+    assert "unfit      gpus is 0, the task requires >= 1" in capsys.readouterr().out.splitlines()

@@ -170,12 +170,14 @@ def test_the_canonical_document_writes_every_default() -> None:
         "scheduler": {"name": "none"},
         "payload": {
             "command": "python train.py",
+            "runtime": "auto",
+            "pull": "missing",
             "files": [],
             "environment": {},
             "result": {"file": "output.json", "stdout": {}},
             "grace": "30s",
         },
-        "resources": {"cpus": 1, "gpus": 0},
+        "resources": {"cpus": 1, "gpus": 0, "network": False},
         "stop": {"points": 60},
         "retry": {"attempts": 3, "lost": 3, "infrastructure": 5, "stalled": 10, "same_failure": 5},
     }
@@ -388,6 +390,37 @@ PARENTHESES = "put one pair of parentheses around the number, and write (?:…) 
             id="same failure",
         ),
         pytest.param(with_section("resources", cpus=0), "resources.cpus: 0 is too small; the least is 1", id="cpus"),
+        pytest.param(
+            with_section("resources", network="yes"),
+            'resources.network: "yes" is neither true nor false; write one of them',
+            id="network",
+        ),
+        pytest.param(
+            with_section("resources", site="CERN"),
+            "resources.site: unknown key; write requires: {site: …}",
+            id="requirement in the wrong place",
+        ),
+        pytest.param(
+            with_section("payload", command="x", image="python:3.12", runtime="process"),
+            "payload.image: is not used by runtime process; leave one of the two out",
+            id="image without container",
+        ),
+        pytest.param(
+            with_section("payload", command="x", runtime="docker"),
+            "payload.image: is missing; runtime docker needs one, such as python:3.12-slim",
+            id="container without image",
+        ),
+        pytest.param(
+            with_section("payload", command="x", runtime="singularity"),
+            'payload.runtime: "singularity" is not known; '
+            "known are auto, process, docker, podman, apptainer, charliecloud",
+            id="runtime",
+        ),
+        pytest.param(
+            with_section("payload", command="x", pull="alway"),
+            'payload.pull: "alway" is not known; did you mean always?',
+            id="pull",
+        ),
         pytest.param(
             with_section("resources", memory=4),
             "resources.memory: 4 has no unit; write the unit, such as 4GiB",

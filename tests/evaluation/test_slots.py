@@ -13,7 +13,7 @@ from gridtune_common.client import NothingYet
 from gridtune_common.errors import GridtuneError, InvalidDocument, Refused, Unreachable
 from gridtune_common.protocol import Release
 from gridtune_evaluation import workplace
-from gridtune_evaluation.agent import Agent
+from gridtune_evaluation.agent import Agent, worst_of
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End
 from gridtune_evaluation.testing import Answer, FakeSteering, make_lease, make_payload
@@ -137,6 +137,23 @@ def test_refused_ask_ends_the_agent(tmp_path: Path, status: int, end: End) -> No
     fake.refuse("ask", status)
 
     assert run_agent(fake, tmp_path) is end
+
+
+def test_an_agent_that_does_not_fit_the_task_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It says what is missing."""
+    fake = FakeSteering()
+    said = "this worker does not fit the task: gpus is 0, the task requires >= 1"
+    fake.refuse_with("ask", Refused(409, {"type": "urn:gridtune:problem:DoesNotFit", "detail": said}))
+
+    assert run_agent(fake, tmp_path) is End.UNFIT
+    assert said in caplog.text
+
+
+def test_an_agent_fits_with_any_of_its_slots() -> None:
+    """Slots may share GPUs out unevenly; those that get none do not make the agent's work a failure."""
+    assert worst_of([End.UNFIT, End.UNFIT]) is End.UNFIT
+    assert worst_of([End.UNFIT, End.TASK_ENDED]) is End.TASK_ENDED
+    assert worst_of([End.GAVE_UP, End.TASK_ENDED]) is End.GAVE_UP
 
 
 def test_absent_service_is_given_up(tmp_path: Path) -> None:

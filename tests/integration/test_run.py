@@ -196,3 +196,19 @@ def test_a_training_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "gridtune-data" / "gridtune.db") as database:
         assert database.execute("SELECT state, stopped_by FROM tasks").fetchall() == [("paused", "same_failure")]
         assert database.execute("SELECT count(*) FROM points").fetchone()[0] < 15
+
+
+def test_a_machine_that_does_not_fit_the_task_says_so_at_once(tmp_path: Path) -> None:
+    """The run ends with what is missing and a code of its own instead of waiting for other workers."""
+    write_task(tmp_path, GOOD)
+    document = json.loads((tmp_path / "task.json").read_text())
+    (tmp_path / "task.json").write_text(json.dumps({**document, "resources": {"gpus": 8}}))
+
+    done = gridtune(tmp_path, "run", "task.json", "--workers", "2")
+
+    assert done.returncode == 6, done.stderr
+    *_, error, reason, fix = done.stderr.splitlines()
+    assert error == "error: this machine does not fit the task"
+    assert reason.endswith("seen in the last hour fits: gpus is 0, the task requires >= 8")
+    assert fix == "ask for less under resources, or submit the task to a service with other workers"
+    assert "paused; go on with: gridtune run --resume task.json --workers 2" in done.stderr

@@ -608,3 +608,41 @@ def test_the_document_names_every_route(api: Api) -> None:
 def test_every_answer_names_the_protocol(api: Api) -> None:
     """Clients see which version they talk to, also when they are refused."""
     assert api.call("GET", "/tasks", secret="").headers[protocol.PROTOCOL_HEADER] == str(protocol.PROTOCOL_VERSION)
+
+
+def test_an_ask_that_does_not_fit_is_a_conflict_with_its_reason(api: Api) -> None:
+    """The problem names its kind, so that agents know what to do; the owner sees it with the task."""
+    task = api.submit(resources={"requires": ["gpu.memory >= 40GiB"]})
+    has = {"gpus": 1, "gpu_memory_bytes": 16 * 2**30}
+
+    answer = api.call("POST", f"/tasks/{task}/ask", {"request_id": "r1", "worker": "w", "wait": 9.0, "resources": has})
+
+    problem = answer.get_json()
+    assert (answer.status_code, problem["type"]) == (409, "urn:gridtune:problem:DoesNotFit")
+    said = "gpu.memory is 16GiB, the task requires >= 40GiB"
+    assert problem["detail"] == f"this worker does not fit the task: {said}"
+    assert api.call("GET", f"/tasks/{task}").get_json()["unfit"].endswith(said)
+
+
+def test_usage_and_resources_come_back_with_the_point(api: Api, bench: Bench) -> None:
+    """What an agent tells with a result is there to be seen."""
+    has = protocol.WorkerResources(cpus=2, labels={"rack": "7"})
+    lease = bench.lease(api.submit(), resources=has)
+    usage = protocol.Usage(cpu_seconds=12.5, peak_memory_bytes=2**30, runtime="process")
+    told = wire.encode(protocol.Tell("r1", lease.epoch, {"loss": 1.0}, usage=usage))
+
+    api.call("POST", f"/evaluations/{lease.evaluation}/tell", told)
+
+    found = api.call("GET", f"/tasks/{lease.task}/points/0").get_json()
+    [evaluation] = wire.decode(protocol.PointDetail, found).evaluations
+    assert (evaluation.usage, evaluation.resources) == (usage, has)
+
+
+def test_agents_are_told_what_their_payload_may_use(api: Api) -> None:
+    """The resources section travels with the payload."""
+    task = api.submit(payload={"command": "true"}, resources={"network": True})
+
+    found = api.call("GET", f"/tasks/{task}/payload").get_json()
+
+    assert found["resources"] == {"cpus": 1, "gpus": 0, "network": True}
+    assert (found["document"]["runtime"], found["document"]["pull"]) == ("auto", "missing")

@@ -32,6 +32,7 @@ from gridtune_common.protocol import (
     Task,
     TaskState,
     TaskSummary,
+    Usage,
     Value,
 )
 from gridtune_steering.report import importance, render
@@ -314,6 +315,19 @@ def test_every_metric_is_a_column_of_the_points() -> None:
     headings = re.findall(r'<button type="button">(.*?)</button>', render(export()))
 
     assert headings[:5] == ["point", "state", "val_error", "train_loss", "learning_rate"]
+
+
+def test_what_points_used_is_told_if_it_is_known() -> None:
+    """CPU time and peak memory of all tries together; no columns if no agent said anything."""
+    it = export()
+    usage = Usage(cpu_seconds=75.0, peak_memory_bytes=3 * 2**30)
+    known = [replace(evaluation, usage=usage) for evaluation in it.evaluations[:2]]
+
+    html = render(replace(it, evaluations=[*known, *it.evaluations[2:]]))
+
+    assert re.findall(r'<button type="button">(.*?)</button>', html)[-4:-1] == ["duration", "cpu time", "peak memory"]
+    assert html.count('data-key="75.0">1m15s</td>') == html.count(">3 GiB</td>") == 2
+    assert "peak memory" not in render(it)
 
 
 def test_names_and_messages_are_only_ever_text() -> None:

@@ -14,6 +14,7 @@ from gridtune_common.errors import (
     ConfigurationError,
     GridtuneError,
     InvalidDocument,
+    MachineUnfit,
     MissingExtra,
     Refused,
     ServiceError,
@@ -30,6 +31,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     UNAUTHORISED = 5
+    UNFIT = 6
     INTERRUPTED = 130
     PIPE = 141
 
@@ -41,6 +43,7 @@ MEANINGS: Final = {
     ExitCode.UNREACHABLE: "the service cannot be reached, or did not start",
     ExitCode.REFUSED: "the service refused",
     ExitCode.UNAUTHORISED: "no valid token, or not allowed",
+    ExitCode.UNFIT: "this machine does not fit the task: see its resources",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.PIPE: "the reader of the output went away",
 }
@@ -50,6 +53,7 @@ _CODES: Final = (
     (InvalidDocument, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
     (MissingExtra, ExitCode.USAGE),
+    (MachineUnfit, ExitCode.UNFIT),
     (Unreachable, ExitCode.UNREACHABLE),
     (ServiceError, ExitCode.REFUSED),
     (GridtuneError, ExitCode.UNSUCCESSFUL),

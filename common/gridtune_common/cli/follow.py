@@ -116,7 +116,8 @@ class Follower:
         return self._view
 
     def _fetch(self) -> View:
-        summary = self._client.task(self._task).summary
+        task = self._client.task(self._task)
+        summary = task.summary
         view = View(
             name=summary.name,
             id=summary.id,
@@ -134,6 +135,7 @@ class Follower:
             curve=self._extended_curve(summary),
             running=self._running(summary),
             failures=self._failures(summary),
+            unfit=task.unfit,
         )
         self.summary = summary
         return replace(view, eta_seconds=self._eta(view))

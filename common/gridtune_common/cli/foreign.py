@@ -22,7 +22,8 @@ from gridtune_common.taskfile.loading import FORMS
 
 #: What an export's CSV says of a point besides its parameters and metrics.
 _BOOKKEEPING: Final = frozenset(
-    "number state value attempts worker site created_at started_at ended_at on_front message origin".split()
+    "number state value attempts worker site created_at started_at ended_at on_front message origin "
+    "wall_seconds cpu_seconds peak_memory_bytes gpu_seconds runtime image".split()
 )
 _PARAMETER, _METRIC, _DONE = "param.", "metric.", "done"
 #: As Python writes what JSON calls true and false.

@@ -47,6 +47,7 @@ class View:
         n_front: With several objectives, how many points are on the front.
         curve: Best-so-far values of the first objective, oldest first.
         running: Some of the running points; ``counts`` has their number.
+        unfit: Why the task fits no worker that was seen lately.
         notice: What is wrong with the view itself.
     """
 
@@ -67,6 +68,7 @@ class View:
     curve: tuple[float, ...] = ()
     running: tuple[RunningPoint, ...] = ()
     failures: tuple[FailedPoint, ...] = ()
+    unfit: str = ""
     notice: str = ""
 
 
@@ -81,6 +83,8 @@ def render(view: View, width: int, style: Style | None = None) -> list[str]:
         *_running(view),
         *_failures(view),
     ]
+    if view.unfit:
+        lines.append([(text.one_line(view.unfit), "yellow")])
     if view.notice:
         lines.append([(view.notice, "yellow")])
     return [_fit(spans, width, style) for spans in lines]
@@ -95,8 +99,7 @@ def one_line(view: View, style: Style | None = None) -> str:
         parts.append(f"best {view.objective} {text.value(view.best)} at point {view.best_point}")
     if view.eta_seconds is not None and view.state is TaskState.RUNNING:
         parts.append(f"about {text.duration(view.eta_seconds)} left")
-    if view.notice:
-        parts.append(view.notice)
+    parts += filter(None, [text.one_line(view.unfit), view.notice])
     return f"{text.one_line(view.name)} {view.state.value}: " + ", ".join(parts)
 
 

@@ -98,7 +98,7 @@ class Log:
     def show(self, view: live.View) -> None:
         """Write *view* if it has news."""
         counts = view.counts
-        news = (view.state, counts.done, counts.stopped, counts.failed, view.best, view.notice)
+        news = (view.state, counts.done, counts.stopped, counts.failed, view.best, view.unfit, view.notice)
         if news == self._last:
             return
         self._last = news

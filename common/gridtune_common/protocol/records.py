@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from gridtune_common.protocol.evaluations import Usage
 from gridtune_common.protocol.states import EvaluationState, Metrics, Parameters, PointOrigin, PointState
 from gridtune_common.protocol.storage import StoredObject
 from gridtune_common.protocol.tasks import Objective, Task
@@ -55,6 +56,7 @@ class Evaluation:
 
     Attributes:
         resumed_from: The checkpoint that it was given to go on from.
+        usage: What its payload used; None while it runs, and if its agent did not say.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Evaluation:
     metrics: Metrics = field(default_factory=dict)
     resources: WorkerResources = field(default_factory=WorkerResources)
     resumed_from: Optional[str] = None
+    usage: Optional[Usage] = None
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ class Task:
         versions: gridtune's, Python's and the optimizer library's version at submission.
         wished: How many points of the user's own wait to be made.
         known: How many results from elsewhere the optimizer was given.
+        unfit: Why the task fits no worker that was seen lately; empty if it fits one, or if none was seen.
     """
 
     summary: TaskSummary
@@ -122,6 +123,7 @@ class Task:
     versions: dict[str, str]
     wished: int = 0
     known: int = 0
+    unfit: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class WorkerHost:
         failures_in_a_row: Since the last result, or since somebody forgave them.
         set_aside_until: Until then it gets no point; None if it gets points.
         reason: Why it was set aside.
+        resources: What its workers have that were seen lately, as far as they say it; each kind once.
     """
 
     site: str
@@ -56,6 +57,7 @@ class WorkerHost:
     failures_in_a_row: int = 0
     set_aside_until: Optional[str] = None
     reason: str = ""
+    resources: list[WorkerResources] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from gridtune_common.taskfile.model import (
     StopRules,
     Task,
 )
-from gridtune_common.taskfile.parsing import parse_data, parse_payload, parse_task
+from gridtune_common.taskfile.parsing import parse_data, parse_payload, parse_resources, parse_task
+from gridtune_common.taskfile.requirements import Facts, Requirement
 from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.schema import task_schema
 
@@ -22,9 +23,11 @@ __all__ = [
     "Algorithm",
     "Checkpoint",
     "DataSource",
+    "Facts",
     "LoadedTask",
     "Objective",
     "Payload",
+    "Requirement",
     "Resources",
     "ResultRule",
     "Retry",
@@ -36,6 +39,7 @@ __all__ = [
     "load_task",
     "parse_data",
     "parse_payload",
+    "parse_resources",
     "parse_task",
     "parse_text",
     "placeholders",

@@ -32,6 +32,7 @@ from gridtune_common.space.reading import (
 from gridtune_common.taskfile.command import placeholders
 from gridtune_common.taskfile.constraints import check_constraints
 from gridtune_common.taskfile.data import DataSource, check_data
+from gridtune_common.taskfile.requirements import MAX_REQUIREMENTS, Requirement
 from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.values import (
     INPUT_FILE,
@@ -52,6 +53,10 @@ MAX_POINTS: Final = 10**9
 #: Checkpoints of one point.
 MAX_KEPT: Final = 100
 COMPRESSIONS: Final = ("none", "zstd")
+#: How a payload is started: the first leaves it to the worker, the second is without a container.
+RUNTIMES: Final = ("auto", "process", "docker", "podman", "apptainer", "charliecloud")
+#: When an image is fetched: if the node does not have it, before every evaluation, or not at all.
+PULLS: Final = ("missing", "always", "never")
 
 TASK_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 ALGORITHM_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
@@ -204,6 +209,8 @@ class Payload(Checked):
         environment: Variables for the command.
         timeout_seconds: The longest that an evaluation may take; None for no limit.
         grace_seconds: The time between SIGTERM and SIGKILL.
+        runtime: How it is started: one of `RUNTIMES`.
+        pull: When the image is fetched: one of `PULLS`.
     """
 
     command: str
@@ -215,12 +222,16 @@ class Payload(Checked):
     timeout_seconds: Optional[float] = None
     grace_seconds: float = 30.0
     data: dict[str, DataSource] = field(default_factory=dict)
+    runtime: str = "auto"
+    pull: str = "missing"
 
     def to_json(self) -> dict[str, Any]:
         """The payload as a task file writes it."""
         return _present(
             command=self.command,
             image=self.image,
+            runtime=self.runtime,
+            pull=self.pull,
             files=list(self.files),
             data={path: source.to_json() for path, source in self.data.items()} or None,
             environment=dict(self.environment),
@@ -234,6 +245,9 @@ class Payload(Checked):
         yield from check_text("command", self.command, "python train.py")
         if self.image is not None:
             yield from _check_pattern("image", self.image, r"\S+", "python:3.12-slim")
+        yield from _check_known("runtime", self.runtime, RUNTIMES)
+        yield from _check_known("pull", self.pull, PULLS)
+        yield from _check_use_of_image(self.image, self.runtime)
         yield from check_paths("files", self.files, "[train.py]")
         yield from check_data("data", self.data, self.files, self.result.file)
         yield from _check_environment("environment", self.environment)
@@ -252,22 +266,37 @@ class Payload(Checked):
 
 @dataclass(frozen=True)
 class Resources(Checked):
-    """What one evaluation needs of its worker; memory in bytes, None for no wish."""
+    """What one evaluation needs of its worker; memory in bytes, None for no wish.
+
+    Attributes:
+        network: Whether the payload may use the network, if it runs in a container.
+        requires: What else the worker has to be like.
+    """
 
     cpus: int = 1
     gpus: int = 0
     memory_bytes: Optional[int] = None
+    network: bool = False
+    requires: tuple[Requirement, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The resources as a task file writes them."""
         memory = None if self.memory_bytes is None else write_bytes(self.memory_bytes)
-        return _present(cpus=self.cpus, gpus=self.gpus, memory=memory)
+        requires = [str(requirement) for requirement in self.requires] or None
+        return _present(cpus=self.cpus, gpus=self.gpus, memory=memory, network=self.network, requires=requires)
 
     def _flaws(self) -> Iterator[Flaw]:
         yield from check_whole("cpus", self.cpus, 1, 10**6)
         yield from check_whole("gpus", self.gpus, 0, 10**6)
         if self.memory_bytes is not None:
             yield from check_whole("memory", self.memory_bytes, 1, LARGEST_WHOLE)
+        if not isinstance(self.network, bool):
+            yield Flaw("network", f"{show(self.network)} is neither true nor false; write one of them")
+        if len(self.requires) > MAX_REQUIREMENTS:
+            yield Flaw("requires", f"has {len(self.requires)} requirements; the most is {MAX_REQUIREMENTS}")
+
+    def _settle(self) -> None:
+        self._set("requires", tuple(self.requires))
 
 
 @dataclass(frozen=True)
@@ -464,6 +493,14 @@ def check_metric(path: str, metric: Any) -> Iterator[Flaw]:
 def _check_known(path: str, value: Any, known: tuple[str, ...]) -> Iterator[Flaw]:
     if value not in known:
         yield Flaw(path, f"{show(value)} is not known; {did_you_mean(value, known)}")
+
+
+def _check_use_of_image(image: Optional[str], runtime: Any) -> Iterator[Flaw]:
+    """A container needs an image, and what runs without a container does not."""
+    if image is not None and runtime == "process":
+        yield Flaw("image", "is not used by runtime process; leave one of the two out")
+    elif image is None and runtime in RUNTIMES[2:]:
+        yield Flaw("image", f"is missing; runtime {runtime} needs one, such as python:3.12-slim")
 
 
 def _check_pattern(path: str, value: Any, pattern: str, example: str) -> Iterator[Flaw]:

@@ -36,6 +36,7 @@ from gridtune_common.taskfile.model import (
     check_task_name,
     check_warm_start,
 )
+from gridtune_common.taskfile.requirements import read_requirements
 from gridtune_common.taskfile.retry import Retry
 from gridtune_common.taskfile.values import clean_path
 
@@ -62,11 +63,23 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "objective": ("metric", "goal"),
     "algorithm": ("name", "seed", "options"),
     "scheduler": ("name",),
-    "payload": ("command", "image", "files", "data", "environment", "result", "checkpoint", "timeout", "grace"),
+    "payload": (
+        "command",
+        "image",
+        "runtime",
+        "pull",
+        "files",
+        "data",
+        "environment",
+        "result",
+        "checkpoint",
+        "timeout",
+        "grace",
+    ),
     "payload.data": ("url", "command", "sha256", "size", "timeout"),
     "payload.result": ("file", "stdout"),
     "payload.checkpoint": ("paths", "interval", "keep", "compression"),
-    "resources": ("cpus", "gpus", "memory"),
+    "resources": ("cpus", "gpus", "memory", "network", "requires"),
     "stop": ("points", "target", "wall_time", "patience"),
     "retry": ("attempts", "lost", "infrastructure", "stalled", "same_failure"),
 }
@@ -94,14 +107,26 @@ _HINTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "objective": {"name": "write metric", "direction": "write goal", "mode": "write goal"},
     "algorithm": {"random_state": "write seed", "params": "write options", "parameters": "write options"},
-    "payload": {"env": "write environment", "cmd": "write command", "inputs": "write data"},
+    "payload": {
+        "env": "write environment",
+        "cmd": "write command",
+        "inputs": "write data",
+        "container": "write image",
+    },
     "payload.data": {
         "checksum": "write sha256",
         "path": "write url: file:///path",
         "uri": "write url",
         "bytes": "write size",
     },
-    "resources": {"mem": "write memory", "ram": "write memory", "cores": "write cpus"},
+    "resources": {
+        "mem": "write memory",
+        "ram": "write memory",
+        "cores": "write cpus",
+        "labels": "write requires",
+        "requirements": "write requires",
+        **{name: f"write requires: {{{name}: …}}" for name in ("site", "host", "arch")},
+    },
     "stop": {"trials": "write points", "n_trials": "write points", "max_trials": "write points"},
 }
 
@@ -146,6 +171,18 @@ def parse_payload(document: Any) -> Payload:
     return cast(Payload, payload)
 
 
+def parse_resources(document: Any) -> Resources:
+    """Read the ``resources`` section by itself, as the side that hands points out needs it.
+
+    Raises:
+        InvalidDocument: It cannot be used; names every flaw.
+    """
+    flaws = Flaws()
+    resources = _read_resources(document, flaws)
+    flaws.raise_if_any()
+    return cast(Resources, resources)
+
+
 def parse_data(document: Any, files: Collection[str], result_file: str) -> dict[str, DataSource]:
     """Read ``payload.data`` by itself, as agents do.
 
@@ -184,7 +221,7 @@ def _read_task(document: Any, default_name: str, flaws: Flaws) -> Optional[Task]
         "algorithm": _read_section(Algorithm, _named(fields.get("algorithm", {})), "algorithm", flaws),
         "scheduler": _read_scheduler(_named(fields.get("scheduler", {})), flaws),
         "payload": _read_payload(fields.get("payload"), flaws),
-        "resources": _read_section(Resources, fields.get("resources", {}), "resources", flaws),
+        "resources": _read_resources(fields.get("resources", {}), flaws),
         "stop": _read_section(StopRules, fields.get("stop"), "stop", flaws),
         "retry": _read_section(Retry, fields.get("retry", {}), "retry", flaws),
     }
@@ -336,6 +373,14 @@ def _read_source(path: str, source: Any, flaws: Flaws) -> Optional[DataSource]:
     """A source; an address alone is short for an object with it."""
     full = {"url": source} if isinstance(source, str) else source
     return _read_section(DataSource, full, join("payload.data", path), flaws, "payload.data")
+
+
+def _read_resources(document: Any, flaws: Flaws) -> Optional[Resources]:
+    fields = _read_fields(document, "resources", "resources", flaws)
+    if fields is None:
+        return None
+    requires = read_requirements(fields.pop("requires", ()), "resources.requires", flaws)
+    return flaws.build("resources", Resources, **_arguments(fields, "resources", flaws), requires=requires)
 
 
 def _read_command(command: Any, flaws: Flaws) -> Any:

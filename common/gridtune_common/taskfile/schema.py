@@ -16,6 +16,7 @@ from gridtune_common.dialects.raytune import CALL
 from gridtune_common.space.base import MAX_NAME_LENGTH as MAX_PARAMETER_NAME_LENGTH
 from gridtune_common.taskfile import model, retry
 from gridtune_common.taskfile.data import SCHEMES, SHA256
+from gridtune_common.taskfile.requirements import MAX_REQUIREMENTS
 
 _DURATION: Final = r"^\s*\d+(\.\d+)?\s*(s|m|min|h|d)(\s*\d+(\.\d+)?\s*(s|m|min|h|d))*\s*$"
 _SIZE: Final = r"^\s*\d+(\.\d+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*$"
@@ -213,6 +214,8 @@ def _payload() -> dict[str, Any]:
         {
             "command": {"anyOf": [command, arguments]},
             "image": _text("The container image to run the command in.", r"^\S+$"),
+            "runtime": _one_of("How the command is started.", model.RUNTIMES, default="auto"),
+            "pull": _one_of("When the image is fetched.", model.PULLS, default="missing"),
             "files": _paths("Files and folders that travel with the task, relative to the task file."),
             "data": _data(),
             "environment": {
@@ -288,8 +291,31 @@ def _resources() -> dict[str, Any]:
             "cpus": _whole("Processor cores.", 1, 10**6, default=1),
             "gpus": _whole("Graphics processors.", 0, 10**6, default=0),
             "memory": _text("Main memory, such as 4GiB.", _SIZE),
+            "network": {
+                "description": "Whether the payload may use the network, if it runs in a container.",
+                "type": "boolean",
+                "default": False,
+            },
+            "requires": _requires(),
         },
     )
+
+
+def _requires() -> dict[str, Any]:
+    requirement = _text("A requirement, such as gpu.memory >= 40GiB or site in CERN, DESY.")
+    value = {"type": ["string", "number", "boolean"]}
+    return {
+        "description": "What else the worker has to be like.",
+        "anyOf": [
+            requirement,
+            {"type": "array", "items": requirement, "maxItems": MAX_REQUIREMENTS},
+            {
+                "description": "Names and what they must equal; a list for one of several.",
+                "type": "object",
+                "additionalProperties": {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]},
+            },
+        ],
+    }
 
 
 def _stop() -> dict[str, Any]:

@@ -22,6 +22,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TaskHasEnded: HTTPStatus.GONE,
     errors.TooLittleTime: HTTPStatus.CONFLICT,
+    errors.DoesNotFit: HTTPStatus.CONFLICT,
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.Unusable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -1,9 +1,13 @@
-"""Who asked for points of a task, and when last: so that a point can wait for a better place that is there."""
+"""Who asked for points of a task, and when last: so that a point can wait for a better place that is there.
+
+Workers that do not fit the task are remembered, too, but count for nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,12 +19,22 @@ from gridtune_steering.bookkeeping.schema import Record, askers, waiting
 _MOST_PLACES = 200
 
 
-def note(connection: Connection, task: str, worker: str, site: str, host: str, *, now: datetime) -> None:
-    """A worker wants a point, or will soon."""
+def note(
+    connection: Connection,
+    task: str,
+    worker: str,
+    site: str,
+    host: str,
+    *,
+    resources: Mapping[str, Any],
+    unfit: str = "",
+    now: datetime,
+) -> None:
+    """A worker wants a point, or will soon; or it wants one but does not fit the task, and why."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    place = {"site": site, "host": host, "asked_at": now}
-    statement = dialect.insert(askers).values(task_id=task, worker=worker, **place)
-    connection.execute(statement.on_conflict_do_update(index_elements=["task_id", "worker"], set_=place))
+    known = {"site": site, "host": host, "asked_at": now, "resources": resources, "unfit": unfit}
+    statement = dialect.insert(askers).values(task_id=task, worker=worker, **known)
+    connection.execute(statement.on_conflict_do_update(index_elements=["task_id", "worker"], set_=known))
 
 
 def forget(connection: Connection, task: str, worker: str) -> None:
@@ -39,9 +53,22 @@ def forget_before(connection: Connection, at: datetime) -> None:
 
 
 def places(connection: Connection, task: str, *, since: datetime) -> Sequence[Record]:
-    """The sites and hosts from which somebody asked for points of a task."""
-    query = sa.select(askers.c.site, askers.c.host).where(askers.c.task_id == task, askers.c.asked_at > since)
+    """The sites and hosts from which somebody asked for points of a task that it fits."""
+    query = sa.select(askers.c.site, askers.c.host).where(_asked(task, since), askers.c.unfit == "")
     return connection.execute(query.distinct().limit(_MOST_PLACES)).all()
+
+
+def any_fit(connection: Connection, task: str, *, since: datetime) -> bool:
+    """Whether a worker asked for points of a task that it fits."""
+    query = sa.select(askers.c.worker).where(_asked(task, since), askers.c.unfit == "")
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def unfit(connection: Connection, task: str, *, since: datetime) -> Sequence[Record]:
+    """Why workers did not fit a task, each reason with the number ``n`` of such workers, the most frequent first."""
+    n = sa.func.count().label("n")
+    query = sa.select(askers.c.unfit, n).where(_asked(task, since), askers.c.unfit != "").group_by(askers.c.unfit)
+    return connection.execute(query.order_by(n.desc(), askers.c.unfit)).all()
 
 
 def waiting_places(connection: Connection, task: str, *, now: datetime) -> Sequence[Record]:
@@ -56,3 +83,7 @@ def waiting_places(connection: Connection, task: str, *, now: datetime) -> Seque
 def since(connection: Connection, at: datetime) -> Sequence[Record]:
     """All workers that asked since then, with their tasks."""
     return connection.execute(sa.select(askers).where(askers.c.asked_at > at)).all()
+
+
+def _asked(task: str, since: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(askers.c.task_id == task, askers.c.asked_at > since)

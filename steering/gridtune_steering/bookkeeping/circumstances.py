@@ -36,6 +36,15 @@ def runs_elsewhere(connection: Connection, task: str, site: str, host: str) -> b
     return connection.execute(query.limit(1)).first() is not None
 
 
+def ran_since(connection: Connection, task: str, at: datetime) -> bool:
+    """Whether a point of this task is evaluated right now, or an evaluation has ended since then."""
+    is_running = evaluations.c.state == EvaluationState.RUNNING.value
+    query = sa.select(evaluations.c.id).where(
+        evaluations.c.task_id == task, sa.or_(is_running, evaluations.c.ended_at > at)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def runs_at(connection: Connection, site: str, host: str) -> bool:
     """Whether anything is evaluated on a host right now."""
     query = sa.select(evaluations.c.id).where(evaluations.c.state == EvaluationState.RUNNING.value, _at(site, host))
@@ -62,8 +71,9 @@ def alike(connection: Connection, task: str, likeness: str, *, since: datetime) 
 
 
 def running(connection: Connection) -> Sequence[Record]:
-    """Task, worker and place of all that is evaluated right now, and until when its lease holds."""
-    columns = [evaluations.c[name] for name in ("task_id", "worker", "site", "host", "lease_expires_at")]
+    """Task, worker, its place and resources of all that is evaluated right now, and until when its lease holds."""
+    names = ("task_id", "worker", "site", "host", "resources", "lease_expires_at")
+    columns = [evaluations.c[name] for name in names]
     query = sa.select(*columns).where(evaluations.c.state == EvaluationState.RUNNING.value)
     return connection.execute(query).all()
 

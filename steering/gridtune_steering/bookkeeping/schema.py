@@ -172,6 +172,7 @@ evaluations = sa.Table(
     sa.Column("output_tail", sa.Text, nullable=False, default=""),
     sa.Column("likeness", sa.String(64), nullable=False, default="", server_default=""),  # the same for like failures
     sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("usage", sa.JSON(none_as_null=True)),  # what its payload used, as far as its agent saw
     sa.Column("resumed_from", _ID),  # the checkpoint that it was given to go on from
     sa.Column("watched_until", UtcDateTime),  # somebody wants to see what it prints, while it prints it
     sa.Index("uq_evaluations_task_id_point_epoch", "task_id", "point", "epoch", unique=True),
@@ -239,7 +240,7 @@ waiting = sa.Table(
     sa.Column("until", UtcDateTime, nullable=False),
 )
 
-# who asked for points of a task, and when last
+# who asked for points of a task, when last, what it has, and why it does not fit the task if it does not
 askers = sa.Table(
     "askers",
     metadata,
@@ -248,6 +249,8 @@ askers = sa.Table(
     sa.Column("site", _NAME, nullable=False),
     sa.Column("host", _NAME, nullable=False),
     sa.Column("asked_at", UtcDateTime, nullable=False),
+    sa.Column("resources", sa.JSON, nullable=False, default=dict, server_default="{}"),
+    sa.Column("unfit", sa.Text, nullable=False, default="", server_default=""),
     sa.Index("ix_askers_asked_at", "asked_at"),
 )
 

@@ -6,15 +6,18 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from gridtune_common.protocol import EvaluationState, Export, Point, PointState
-from gridtune_common.units import show_seconds
+from gridtune_common.protocol import EvaluationState, Export, Point, PointState, Usage
+from gridtune_common.units import show_bytes, show_seconds
+from gridtune_common.usage import by_point
 
 from .axes import INACTIVE, show
 from .charts import curves, progress
@@ -23,6 +26,8 @@ from .fronts import fronts, fronts_note
 from .importance import LEAST_POINTS, study
 from .parallel import parallel
 from .slices import slices, slices_note
+
+N = TypeVar("N", int, float)
 
 _MOST_ROWS = 1000
 _MOST_FAILED_ROWS = 200
@@ -59,6 +64,8 @@ class Cell:
     number: bool = False
 
 
+#: Columns that are there if it is known what points used.
+_USED = ("cpu time", "peak memory")
 _ON_FRONT, _NOT_ON_FRONT = Cell(text="yes", key="yes"), Cell(text="")
 
 
@@ -104,7 +111,7 @@ def page(export: Export) -> str:
         least_points=LEAST_POINTS,
         reasons=_reasons(export),
         most_reasons=_MOST_REASONS,
-        columns=_columns(_headings(found, metrics, list(space)), rows),
+        columns=_columns(_headings(found, export, metrics, list(space)), rows),
         rows=rows,
         rows_note=rows_note,
         source=task.source or json.dumps(task.document, indent=2),
@@ -219,15 +226,20 @@ def _metrics(found: Findings, export: Export) -> list[str]:
     return [*first, *dict.fromkeys(others)]
 
 
-def _headings(found: Findings, metrics: list[str], names: list[str]) -> list[str]:
+def _headings(found: Findings, export: Export, metrics: list[str], names: list[str]) -> list[str]:
     mark = ["front"] if found.has_front else []
-    return ["point", "state", *mark, *metrics, *names, "failures", "worker", "duration", "message"]
+    used = _USED if any(evaluation.usage is not None for evaluation in export.evaluations) else ()
+    return ["point", "state", *mark, *metrics, *names, "failures", "worker", "duration", *used, "message"]
 
 
 def _rows(found: Findings, export: Export, metrics: list[str], names: list[str]) -> tuple[list[list[Cell]], str]:
     kept = _kept(found, export.points)
     leading = {point.number for point in found.front} if found.has_front else None
-    rows = [_row(point, leading, metrics, names) for point in sorted(kept, key=lambda point: point.number)]
+    used = by_point(export.evaluations)
+    rows = [
+        _row(point, leading, metrics, names, _used(used.get(point.number, Usage())) if used else [])
+        for point in sorted(kept, key=lambda point: point.number)
+    ]
     note = (
         f"Shown are {len(kept)} of {len(export.points)} points: failures and the best."
         if len(kept) < len(export.points)
@@ -253,7 +265,7 @@ def _member(point: Point, metrics: list[str], names: list[str]) -> list[Cell]:
     return [_cell(point.number), *_results(point, metrics), *_settings(point, names)]
 
 
-def _row(point: Point, leading: set[int] | None, metrics: list[str], names: list[str]) -> list[Cell]:
+def _row(point: Point, leading: set[int] | None, metrics: list[str], names: list[str], used: list[Cell]) -> list[Cell]:
     mark = [] if leading is None else [_ON_FRONT if point.number in leading else _NOT_ON_FRONT]
     seconds = seconds_between(point.started_at, point.ended_at)
     return [
@@ -264,7 +276,8 @@ def _row(point: Point, leading: set[int] | None, metrics: list[str], names: list
         *_settings(point, names),
         _cell(point.attempts),
         Cell(text=point.worker, key=point.worker),
-        Cell(text="") if seconds is None else Cell(text=show_seconds(seconds), key=seconds, number=True),
+        _amount(seconds, show_seconds),
+        *used,
         Cell(text=point.message, key=point.message),
     ]
 
@@ -277,6 +290,15 @@ def _results(point: Point, metrics: list[str]) -> list[Cell]:
 
 def _settings(point: Point, names: list[str]) -> list[Cell]:
     return [_cell(point.parameters[name]) if name in point.parameters else Cell(text=INACTIVE) for name in names]
+
+
+def _used(usage: Usage) -> list[Cell]:
+    """Return what all tries of a point used."""
+    return [_amount(usage.cpu_seconds, show_seconds), _amount(usage.peak_memory_bytes, show_bytes)]
+
+
+def _amount(value: N | None, write: Callable[[N], str]) -> Cell:
+    return Cell(text="") if value is None else Cell(text=write(value), key=value, number=True)
 
 
 def _cell(value: str | float | None, digits: int = 4) -> Cell:

@@ -7,6 +7,7 @@ SteeringError
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
 ├── TooLittleTime       the worker's walltime ends before it could get anywhere
+├── DoesNotFit          the worker lacks what the task requires
 ├── QuotaExceeded       the task or its owner has too much in storage
 ├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
@@ -49,6 +50,13 @@ class TaskHasEnded(SteeringError):  # noqa: N818
 
 class TooLittleTime(SteeringError):  # noqa: N818
     """The worker's time ends before it could get anywhere with a point."""
+
+
+class DoesNotFit(SteeringError):  # noqa: N818
+    """The worker lacks what the task requires."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this worker does not fit the task: {why}")
 
 
 class QuotaExceeded(SteeringError):  # noqa: N818

@@ -21,10 +21,10 @@ from gridtune_common.protocol import (
 from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
-from gridtune_steering.services import checkpoints, claims, pace, workers
+from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
-from gridtune_steering.services.errors import HostSetAside, TaskHasEnded
+from gridtune_steering.services.errors import DoesNotFit, HostSetAside, SteeringError, TaskHasEnded
 from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
@@ -46,19 +46,25 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         NotFound: No such task.
         TaskHasEnded: There will be no more points.
         TooLittleTime: The worker's time ends before it could get anywhere.
+        DoesNotFit: The worker lacks what the task requires.
         HostSetAside: The worker's host gets no points for a while.
     """
     now = steering.clock()
-    place, rest = Place.of(message), 0.0
+    place = Place.of(message)
+    refusal: SteeringError | None = None  # one that leaves a note, which is kept
     with steering.database.write() as connection:
         row = visible_task(connection, caller, task)
 
         def effect() -> Lease | None:
-            nonlocal rest
+            nonlocal refusal
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
-            rest = workers.admit(steering, connection, task, message.worker, place, now)
-            if rest:
+            if why := turning_away.turn_away(connection, row, message, now):
+                refusal = DoesNotFit(why)
+                return None
+            has = dataclasses.asdict(message.resources)
+            if rest := workers.admit(steering, connection, task, message.worker, place, has, now):
+                refusal = HostSetAside(place.host, rest)
                 return None
             is_running = row.state == TaskState.RUNNING.value
             if is_running:
@@ -74,8 +80,8 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
         _forget_dead_lease(steering, connection, caller, message.request_id, now)
         lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
-    if rest:
-        raise HostSetAside(place.host, rest)
+    if refusal is not None:
+        raise refusal
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease

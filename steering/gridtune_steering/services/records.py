@@ -24,8 +24,10 @@ from gridtune_common.protocol import (
     StoredKnownResult,
     StoredReport,
     StoredWish,
+    Usage,
     WorkerResources,
 )
+from gridtune_common.usage import by_point
 from gridtune_steering.bookkeeping import evaluations, events, known, objects, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
@@ -38,6 +40,8 @@ from gridtune_steering.services.times import iso
 #: Grows when a reader of exports must know of a change.
 EXPORT_FORMAT = 1
 _LARGEST_NUMBER = 2**62
+#: What the table of points tells of the usage of their evaluations.
+_USED = ("wall_seconds", "cpu_seconds", "peak_memory_bytes", "gpu_seconds", "runtime", "image")
 
 
 def point_page(
@@ -130,7 +134,7 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
         return Export(
             format=EXPORT_FORMAT,
             exported_at=iso(steering.clock()),
-            task=tasks.whole(connection, task),
+            task=tasks.whole(connection, task, steering.clock()),
             points=[_point(row) for row in points.page(connection, task.id, state=None, after=-1, limit=None)],
             evaluations=[_evaluation(row) for row in evaluations.of_task(connection, task.id)],
             reports=[_report(row) for row in evaluations.reports_of_task(connection, task.id)],
@@ -141,7 +145,7 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
 
 
 def as_csv(exported: Export) -> str:
-    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``.
+    """One line a point: parameters as ``param.NAME``, final metrics as ``metric.NAME``, and what all its tries used.
 
     With several objectives, ``on_front`` says whether a point is on the front.
     """
@@ -149,6 +153,7 @@ def as_csv(exported: Export) -> str:
     metrics = sorted({name for point in exported.points for name in point.metrics})
     fixed = ["number", "state", "value", "attempts", "worker", "site", "created_at", "started_at", "ended_at"]
     on_front = _front(exported)
+    used = by_point(exported.evaluations)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -159,6 +164,7 @@ def as_csv(exported: Export) -> str:
             *(f"metric.{name}" for name in metrics),
             "message",
             "origin",
+            *_USED,
         ]
     )
     for point in exported.points:
@@ -172,6 +178,7 @@ def as_csv(exported: Export) -> str:
                 *(point.metrics.get(name) for name in metrics),
                 point.message,
                 point.origin.value,
+                *(getattr(used.get(point.number, Usage()), name) for name in _USED),
             ]
         )
     return out.getvalue()
@@ -250,6 +257,7 @@ def _evaluation(row: Record) -> Evaluation:
         metrics=row.metrics,
         resources=WorkerResources(**row.resources),
         resumed_from=row.resumed_from,
+        usage=Usage(**row.usage) if row.usage is not None else None,
     )
 
 

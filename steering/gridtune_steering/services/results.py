@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -168,7 +169,8 @@ def _free(
         askers.forget(connection, task.id, row.worker)
         return
     is_running = task.state == TaskState.RUNNING.value
-    if is_running and not workers.admit(steering, connection, task.id, row.worker, retries.Place.of(row), now):
+    place = retries.Place.of(row)
+    if is_running and not workers.admit(steering, connection, task.id, row.worker, place, row.resources, now):
         points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
 
 
@@ -229,5 +231,6 @@ def _close(
         message="" if isinstance(message, Tell) else message.message[: life.MESSAGE_LIMIT],
         exit_code=None if isinstance(message, Release) else message.exit_code,
         output_tail=message.output_tail[-_OUTPUT_LIMIT:],
+        usage=asdict(message.usage) if message.usage is not None else None,
         **values,
     )

@@ -56,7 +56,7 @@ def submit(steering: Steering, caller: Caller, message: SubmitTask) -> Task:
             return _insert(connection, caller, message, spec, files, now)
 
         made = once(connection, caller, "submit task", message, Reference, effect, now=now)
-        task = whole(connection, present(connection, made.task))
+        task = whole(connection, present(connection, made.task), now)
     steering.bell.ring_hosts(made.task)
     return task
 

@@ -32,6 +32,7 @@ from gridtune_steering.services.errors import Conflict, NotFound, Unusable
 from gridtune_steering.services.idempotency import Deletion, once
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.times import iso
+from gridtune_steering.services.turning_away import fits_nobody
 
 #: The largest budget that an extension may lead to.
 _MOST_POINTS = 10**9
@@ -51,7 +52,7 @@ def get(steering: Steering, caller: Caller, task: str) -> Task:
         NotFound: There is none that the caller may see.
     """
     with steering.database.read() as connection:
-        return whole(connection, visible_task(connection, caller, task))
+        return whole(connection, visible_task(connection, caller, task), steering.clock())
 
 
 def listing(
@@ -103,7 +104,7 @@ def change(steering: Steering, caller: Caller, task: str, message: ChangeTask) -
             return Reference(row.id)
 
         once(connection, caller, f"change task {task}", message, Reference, effect, now=now)
-        changed = whole(connection, present(connection, task))
+        changed = whole(connection, present(connection, task), now)
     steering.bell.ring_hosts(task)
     steering.bell.ring_askers(task)
     return changed
@@ -355,9 +356,10 @@ def _summary(connection: Connection, row: Record, counts: dict[str, int]) -> Tas
     )
 
 
-def whole(connection: Connection, row: Record) -> Task:
+def whole(connection: Connection, row: Record, now: datetime) -> Task:
     """A task as its owner sees it."""
     [summary] = summarise(connection, [row])
+    has_ended = summary.state in {TaskState.FINISHED, TaskState.CANCELLED}
     return Task(
         summary=summary,
         document=row.document,
@@ -366,6 +368,7 @@ def whole(connection: Connection, row: Record) -> Task:
         versions=row.versions,
         wished=wishes.count_waiting(connection, row.id),
         known=known.count(connection, row.id),
+        unfit="" if has_ended else fits_nobody(connection, row.id, now),
     )
 
 

@@ -8,13 +8,13 @@ task: then the points had better fail than wait for ever.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import ForgiveHost, WorkerHost, WorkerHosts
+from gridtune_common.protocol import ForgiveHost, WorkerHost, WorkerHosts, WorkerResources
 from gridtune_steering.bookkeeping import askers, circumstances, events, points, workers
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services import cursors, setting_aside
@@ -49,8 +49,16 @@ def patience(steering: Steering) -> timedelta:
 # --- what happens on hosts
 
 
-def admit(steering: Steering, connection: Connection, task: str, worker: str, place: Place, now: datetime) -> float:
-    """Note that a worker wants a point, or will soon.
+def admit(
+    steering: Steering,
+    connection: Connection,
+    task: str,
+    worker: str,
+    place: Place,
+    resources: Mapping[str, Any],
+    now: datetime,
+) -> float:
+    """Note that a worker wants a point, or will soon, and what it has.
 
     Returns:
         For how many seconds its host gets none, and then nothing was noted; 0 if it does.
@@ -62,7 +70,7 @@ def admit(steering: Steering, connection: Connection, task: str, worker: str, pl
     # the host goes before its workers, in every transaction, so that none waits for another in a circle
     if row is None or now - row.last_seen_at > _SEEN_EVERY:
         workers.see(connection, place.site, place.host, now=now)
-    askers.note(connection, task, worker, place.site, place.host, now=now)
+    askers.note(connection, task, worker, place.site, place.host, resources=resources, now=now)
     return 0.0
 
 
@@ -268,8 +276,17 @@ class _Presence:
         self._workers: dict[Place, set[str]] = defaultdict(set)
         self._tasks: dict[Place, set[str]] = defaultdict(set)
         self._seen: dict[Place, datetime] = {}
-        self._add(askers.since(connection, now - patience(steering)), lambda row: row.asked_at)
+        self._resources: dict[Place, list[WorkerResources]] = defaultdict(list)
+        lately = askers.since(connection, now - max(LATELY, patience(steering)))
+        wanting = [row for row in lately if not row.unfit and row.asked_at > now - patience(steering)]
+        self._add(wanting, lambda row: row.asked_at)
         self._add(running, lambda row: row.lease_expires_at - lease)
+        for row in [*lately, *running]:
+            self._add_resources(Place.of(row), WorkerResources(**row.resources))
+
+    def _add_resources(self, place: Place, resources: WorkerResources) -> None:
+        if resources != WorkerResources() and resources not in self._resources[place]:
+            self._resources[place].append(resources)
 
     def _add(self, rows: Sequence[Record], seen_at: Any) -> None:
         for row in rows:
@@ -294,4 +311,5 @@ class _Presence:
             failures_in_a_row=row.failures_in_a_row,
             set_aside_until=iso(row.set_aside_until) if is_aside else None,
             reason=row.reason if is_aside else "",
+            resources=self._resources.get(place, []),
         )

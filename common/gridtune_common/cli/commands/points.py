@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from gridtune_common import protocol
 from gridtune_common.cli import arguments as kinds
-from gridtune_common.cli import connection, metrics, output, text
+from gridtune_common.cli import connection, equipment, metrics, output, text
 
 _PROPOSER = {
     protocol.PointOrigin.INITIAL: "the task file",
@@ -99,6 +99,8 @@ def detail(found: protocol.PointDetail, now: datetime) -> list[str]:
     )
     if found.evaluations:
         lines += ["", "evaluations", *_evaluations(found.evaluations, now)]
+        lines += _section("workers", *_workers(found.evaluations))
+        lines += _section("used", *equipment.used(found.evaluations))
     if found.reports:
         lines += ["", "reports", *_reports(found.reports)]
     return [*lines, *_output(found.evaluations)]
@@ -119,6 +121,17 @@ def _evaluations(evaluations: list[protocol.Evaluation], now: datetime) -> list[
         for evaluation in evaluations
     ]
     return text.table(header, rows, width=output.width_of(sys.stdout), style=output.style_of(sys.stdout))
+
+
+def _workers(evaluations: list[protocol.Evaluation]) -> tuple[list[str], list[list[str]]]:
+    told = [(evaluation, equipment.in_words(evaluation.resources)) for evaluation in evaluations]
+    rows = [[str(evaluation.attempt), text.one_line(evaluation.host) or "-", has] for evaluation, has in told if has]
+    return ["try", "host", "has"], rows
+
+
+def _section(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
+    """A table under its title; nothing without rows."""
+    return ["", title, *text.table(header, rows, width=output.width_of(sys.stdout))] if rows else []
 
 
 def _reports(reports: list[protocol.StoredReport]) -> list[str]:

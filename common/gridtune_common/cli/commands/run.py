@@ -27,7 +27,7 @@ from gridtune_common.cli import closing, connection, exits, follow, halt, loadin
 from gridtune_common.cli.commands import submit
 from gridtune_common.client import Client, new_request_id
 from gridtune_common.embedded import Service, Workers
-from gridtune_common.errors import ConfigurationError, ServiceError
+from gridtune_common.errors import ConfigurationError, MachineUnfit, ServiceError
 from gridtune_common.settings import Connection, Secret
 
 if TYPE_CHECKING:
@@ -147,7 +147,17 @@ class _LocalRun:
 
     def _tick(self, workers: Workers) -> None:
         self.service.keep_alive()
+        if workers.exit_code == exits.ExitCode.UNFIT:
+            fix = "ask for less under resources, or submit the task to a service with other workers"
+            raise MachineUnfit(f"{self._why_unfit(workers)}\n{fix}")
         workers.keep_alive()
+
+    def _why_unfit(self, workers: Workers) -> str:
+        """What the service says; if workers elsewhere fit the task, the workers' own log knows."""
+        with contextlib.suppress(ServiceError):
+            if why := self.client.task(self.task.id).unfit:
+                return text.one_line(why)
+        return f"why not: see {workers.log}"
 
     def _pause(self) -> bool:
         try:

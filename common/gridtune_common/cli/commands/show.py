@@ -55,6 +55,7 @@ def lines(task: protocol.Task, now: datetime, style: output.Style) -> list[str]:
                 ("points", _points(summary)),
                 ("wished", f"{task.wished} of your own points wait" if task.wished else ""),
                 ("known", f"{task.known} results from elsewhere" if task.known else ""),
+                ("unfit", style.paint(text.one_line(task.unfit), "yellow") if task.unfit else ""),
                 ("best", best(summary)),
                 ("front", front(summary)),
                 ("created", text.local(summary.created_at)),

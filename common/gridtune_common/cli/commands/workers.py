@@ -1,4 +1,4 @@
-"""List the machines that workers run on, how evaluations end there, and which ones are set aside (operators).
+"""List the machines that workers run on, what they have, how evaluations end there, which are set aside (operators).
 
 A machine that fails one point after the other gets no points for a while. --forgive gives it points again.
 """
@@ -10,13 +10,15 @@ import sys
 from datetime import datetime, timezone
 
 from gridtune_common import protocol
-from gridtune_common.cli import connection, output, text
+from gridtune_common.cli import connection, equipment, output, text
 from gridtune_common.client import Client, new_request_id
 from gridtune_common.errors import ConfigurationError
 
 _PAGE = 500
 #: A host works on one task most often; beyond a few their number says enough.
 _MOST_TASKS = 3
+#: Workers of a host are alike most often.
+_MOST_KINDS = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +63,7 @@ def lines(found: protocol.WorkerHosts, now: datetime) -> list[str]:
     """Hosts, a line each."""
     if not found.items:
         return ["no workers"]
-    header = ["site", "host", "workers", "done", "failed", "lost", "in a row", "seen", "tasks", "set aside"]
+    header = ["site", "host", "workers", "done", "failed", "lost", "in a row", "seen", "tasks", "has", "set aside"]
     rows = [_row(host, now) for host in found.items]
     return text.table(header, rows, width=output.width_of(sys.stdout), style=output.style_of(sys.stdout))
 
@@ -77,6 +79,7 @@ def _row(host: protocol.WorkerHost, now: datetime) -> list[str]:
         str(host.failures_in_a_row),
         f"{text.duration(text.seconds_between(host.last_seen_at, None, now))} ago",
         _tasks(host.tasks),
+        _has(host.resources),
         f"until {text.local(host.set_aside_until)}: {text.one_line(host.reason)}" if host.set_aside_until else "-",
     ]
 
@@ -85,6 +88,12 @@ def _tasks(tasks: list[str]) -> str:
     if len(tasks) > _MOST_TASKS:
         return f"{len(tasks)} tasks"
     return " ".join(map(text.one_line, tasks)) or "-"
+
+
+def _has(resources: list[protocol.WorkerResources]) -> str:
+    kinds = list(filter(None, map(equipment.in_words, resources)))
+    rest = [f"and {len(kinds) - _MOST_KINDS} more"] if len(kinds) > _MOST_KINDS else []
+    return " | ".join([*kinds[:_MOST_KINDS], *rest]) or "-"
 
 
 def _forgiven(found: protocol.WorkerHosts) -> list[str]:
