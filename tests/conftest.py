@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +30,13 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
 
 
 @pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+def docker() -> Iterator[Docker]:
     """A real container engine; where Docker is not installed, tests of it are skipped, but not in CI."""
     if not docker_server.is_installed() or os.getuid() != 0:
         assert "CI" not in os.environ, "CI has docker.io, and is root"
         pytest.skip("Docker is not installed, or this is not root")
-    engine = Docker(tmp_path_factory.mktemp("docker"))
+    # not among pytest's folders: those it removes much later, with whatever a killed run has left mounted there
+    engine = Docker(Path(tempfile.mkdtemp(prefix="gridtune-tests-docker-")))
     try:
         engine.start()
         yield engine

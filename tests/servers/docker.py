@@ -69,13 +69,14 @@ class Docker:
             make_image(self, IMAGE)
 
     def end(self) -> None:
-        """End the engine and all of its containers."""
+        """End the engine and all of its containers, and remove its folder."""
         if self.daemon is not None:
             for container in self.run("ps", "--all", "--quiet").split():
                 self.run("rm", "--force", container)
             self.daemon.terminate()
             self.daemon.wait()
             unmount_below(self.folder)
+        shutil.rmtree(self.folder)
 
     def run(self, *words: str, stdin: Iterable[bytes] = ()) -> str:
         """What a command of Docker's own program prints."""
