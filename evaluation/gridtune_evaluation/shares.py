@@ -43,8 +43,11 @@ class Share:
         return cpus + "".join(f", GPU {gpu.name}" for gpu in self.gpus or ())
 
     def limits(self, needs: Needs) -> Limits:
-        """What a payload may use: all of the share, but of memory what its task asks for."""
-        gpus = None if self.gpus is None else tuple(gpu.name for gpu in self.gpus)
+        """What a payload may use: all of the share, but of memory what its task asks for.
+
+        A task that asks for no GPU is not hindered in using what it finds, as far as its runtime shows it any.
+        """
+        gpus = tuple(gpu.name for gpu in self.gpus or ()) if needs.gpus else None
         return Limits(self.cpus or None, gpus, needs.memory_bytes, needs.network)
 
     def resources(self, arch: str, runtimes: Sequence[str], labels: Mapping[str, str]) -> WorkerResources:
