@@ -47,8 +47,12 @@ def get_object(context: Context, key: str) -> Response:
         raise NoSuchObject(key) from error
     # a file that is passed through to the server is closed by it alone: nobody would hear of the response's end
     response.direct_passthrough = False
-    response.call_on_close(context.transfers.leave)
     response.headers["Cache-Control"] = "no-store"
+    if request.method == "HEAD":
+        response.close()  # nobody will read the file
+        context.transfers.leave()
+    else:
+        response.call_on_close(context.transfers.leave)
     return response
 
 
