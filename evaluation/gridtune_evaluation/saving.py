@@ -136,7 +136,8 @@ class Saver:
         with self._packing:
             if not was_killed or self._is_at_rest():
                 self._take(interrupted=True)
-                if self._uploaded(until, hurry) and self._again:  # there is no next occasion
+                # if that was refused for its base, there is no next occasion
+                if self._uploaded(until, hurry) and self._again and time.monotonic() < until and not hurry():
                     self._take(interrupted=True)
             with self._changed:
                 self._ended = True

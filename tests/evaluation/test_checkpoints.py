@@ -483,7 +483,7 @@ def test_a_service_that_is_away_at_the_end_of_the_time_is_no_trouble(tmp_path: P
 
 # --- what did not change is not sent again
 
-#: A large file that stays, and small ones that come and go; goes on only if all are as they were left.
+#: A large file that stays, small ones that come and go, one that changes once; goes on if all are as they were left.
 FROZEN = """
 import hashlib, json, os, signal, sys, time
 import gridtune
@@ -495,13 +495,17 @@ if not state.exists():
     frozen.write_bytes(os.urandom(2**24))
     state.write_text(json.dumps([0, hashlib.sha256(frozen.read_bytes()).hexdigest()]))
     (folder / "epoch-0").write_text("0")
+    (folder / "late").write_text("0")
 step, digest = json.loads(state.read_text())
 assert hashlib.sha256(frozen.read_bytes()).hexdigest() == digest
-assert sorted(os.listdir(folder)) == [f"epoch-{step}", "frozen", "state"], os.listdir(folder)
+assert sorted(os.listdir(folder)) == [f"epoch-{step}", "frozen", "late", "state"], os.listdir(folder)
+assert (folder / "late").read_text() == ("3" if step >= 3 else "0")
 while not leaving and not os.path.exists("../finish"):
     step += 1
     (folder / f"epoch-{step}").write_text(str(step))
     (folder / f"epoch-{step - 1}").unlink()
+    if step == 3:
+        (folder / "late").write_text("3")
     (folder / "draft").write_text(json.dumps([step, digest]))
     os.replace(folder / "draft", state)
     gridtune.report(step, loss=step)

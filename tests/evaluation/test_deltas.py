@@ -32,6 +32,7 @@ from gridtune_evaluation.archive import (
     pack,
     unpack,
 )
+from gridtune_evaluation.archive.listing import Listing
 
 _MANIFEST = "./base"
 _FROZEN = b"f" * 4096
@@ -268,6 +269,24 @@ def test_what_was_just_touched_is_not_relied_on(tmp_path: Path) -> None:
 
     assert sorted(base.packed.at_rest) == ["out", "out/frozen"]
     assert "out/hot" in base.members
+
+
+@pytest.mark.parametrize(
+    ("ctime_ns", "is_at_rest"),
+    [
+        (99_940_000_001, True),
+        (99_960_000_001, False),
+        (97 * 10**9, True),
+        (99 * 10**9, False),
+        (101_000_000_001, False),
+    ],
+    ids=["fine clock", "fine clock, just now", "whole seconds", "whole seconds, just now", "a clock that is ahead"],
+)
+def test_the_clock_of_the_file_system_counts(ctime_ns: int, is_at_rest: bool) -> None:
+    """One that knows whole seconds alone needs more patience."""
+    listing = Listing({"a": Entry(0, ctime_ns=ctime_ns)}, at=100.0)
+
+    assert list(listing.at_rest) == ["a"] * is_at_rest
 
 
 # --- nothing is trusted

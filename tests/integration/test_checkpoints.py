@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,9 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from event_log import Tale
-from gridtune_common.protocol import EvaluationState, Export, ObjectKind, PointState, TaskState
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import (
+    Ask,
+    BeginUpload,
+    CommitUpload,
+    EvaluationState,
+    Export,
+    Lease,
+    ObjectKind,
+    PointState,
+    TaskState,
+)
 from real_service import GRIDTUNE, RealService, wait_for
 from service_bench import document
 
@@ -196,6 +209,32 @@ def test_a_large_file_travels_once(service: RealService) -> None:
     assert (lost.state, resumed.state) == (EvaluationState.LOST, EvaluationState.DONE)
     assert min(report.step for report in exported.reports if report.evaluation == resumed.id) > 1
     assert not Tale.of(exported.events).differences(exported)
+
+
+@pytest.mark.parametrize("way", ["whole", "range", "head", "given up"])
+def test_downloads_make_way_for_each_other(service: RealService, way: str) -> None:
+    """However often a checkpoint is fetched, and by whatever way: there is room for the next one."""
+    task = service.submit(document(points=1), train_py="")
+    content = b"w" * 2**20
+    sha256 = hashlib.sha256(content).hexdigest()
+    with service.client() as client:
+        lease = client.ask(task, Ask(new_request_id(), "w", wait=10))
+        assert isinstance(lease, Lease)
+        message = BeginUpload(new_request_id(), lease.epoch, ObjectKind.CHECKPOINT, len(content), sha256, "tar")
+        upload = client.begin_upload(lease.evaluation, message)
+        requests.put(service.url + upload.urls[0], data=content, timeout=10).raise_for_status()
+        client.commit_upload(lease.evaluation, upload.id, CommitUpload(new_request_id(), lease.epoch))
+        address = service.url + client.download(lease.evaluation, upload.id).url
+
+    statuses = set()
+    for _ in range(50):
+        headers = {"Range": "bytes=7-"} if way == "range" else {}
+        method = "HEAD" if way == "head" else "GET"
+        with requests.request(method, address, headers=headers, stream=True, timeout=10) as answer:
+            statuses.add(answer.status_code)
+            assert way == "given up" or answer.content in (b"", content, content[7:])
+
+    assert statuses == {206 if way == "range" else 200}
 
 
 def test_logs_can_be_watched_and_read(service: RealService, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from gridtune_common.protocol import (
     Scope,
     StoredObject,
 )
+from gridtune_steering.bookkeeping import objects as bookkeeping
 from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services import collecting, records, storage, tasks
 from gridtune_steering.services.access import Caller
@@ -607,6 +608,22 @@ def test_a_delta_whose_base_was_doomed_meanwhile_is_not_taken(bench: Bench) -> N
     whole = save(bench, second, 2)
     bench.release(second)
     assert [c.id for c in bench.lease(task, "w3", takes_deltas=True).checkpoints] == [whole]
+
+
+def test_a_delta_is_not_taken_if_its_base_alone_is_doomed(bench: Bench) -> None:
+    """Whoever doomed it, and however: what is committed can be restored."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    base = save(bench, lease, 1)
+    upload = storage.begin(bench.steering, OPERATOR, lease.evaluation, begin(format="delta.tar", base=base))
+    store_of(bench).put(upload.urls[0], CONTENT)
+    with bench.steering.database.write() as connection:
+        bookkeeping.doom(connection, [base], at=bench.clock(), why="a test")
+
+    outcome = commit(bench, lease, upload.id)
+
+    assert (outcome.accepted, outcome.reason) == (False, f"{base!r} is not kept any more: a test")
+    assert objects(bench, task)[upload.id].doomed_at is not None
 
 
 def test_a_finished_point_leaves_neither_base_nor_delta(bench: Bench) -> None:

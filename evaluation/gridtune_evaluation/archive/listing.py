@@ -16,6 +16,8 @@ from typing import Callable, Final
 
 #: A file system's clock ticks every few milliseconds; two writes within one tick look like one.
 _TICK_SECONDS: Final = 0.05
+#: Some know whole seconds alone.
+_COARSE_TICK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Entry:
         return self.ctime_ns / 1e9
 
     @property
+    def tick_seconds(self) -> float:
+        """How long after a change another one may look the same."""
+        return _TICK_SECONDS if self.ctime_ns % 10**9 else _COARSE_TICK_SECONDS
+
+    @property
     def is_folder(self) -> bool:
         """Whether it is a true folder, not a link to one."""
         return stat.S_ISDIR(self.mode)
@@ -62,7 +69,16 @@ class Listing:
     @property
     def at_rest(self) -> dict[str, Entry]:
         """Those of which every later change can be seen. Of two changes within one tick the second cannot."""
-        return {name: entry for name, entry in self.entries.items() if entry.touched_at < self.at - _TICK_SECONDS}
+        return {name: entry for name, entry in self.entries.items() if entry.touched_at < self.at - entry.tick_seconds}
+
+    @property
+    def unrest_seconds(self) -> float:
+        """After which all will be at rest if nobody touches it any more."""
+        found = (entry.tick_seconds for entry in self.entries.values() if self._was_touched_just_now(entry))
+        return max(found, default=0.0)
+
+    def _was_touched_just_now(self, entry: Entry) -> bool:
+        return 0 <= self.at - entry.touched_at <= entry.tick_seconds
 
 
 def fingerprint(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> Fingerprint:
@@ -84,8 +100,8 @@ def list_settled(
 ) -> Listing:
     """Like `list_entries`, with a moment's patience for files that were touched just now."""
     listing = _listing(root, patterns, without)
-    if any(0 <= listing.at - entry.touched_at < _TICK_SECONDS for entry in listing.entries.values()):
-        sleep(_TICK_SECONDS)
+    if listing.unrest_seconds:
+        sleep(listing.unrest_seconds)
         listing = _listing(root, patterns, without)
     return listing
 

@@ -45,10 +45,14 @@ def get_object(context: Context, key: str) -> Response:
     except FileNotFoundError as error:  # deleted just now
         context.transfers.leave()
         raise NoSuchObject(key) from error
-    response.call_on_close(context.transfers.leave)
+    # a file that is passed through to the server is closed by it alone: nobody would hear of the response's end
+    response.direct_passthrough = False
     response.headers["Cache-Control"] = "no-store"
     if request.method == "HEAD":
         response.close()  # nobody will read the file
+        context.transfers.leave()
+    else:
+        response.call_on_close(context.transfers.leave)
     return response
 
 
