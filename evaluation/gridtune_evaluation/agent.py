@@ -21,6 +21,7 @@ from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
 from gridtune_evaluation.fetching import AddressDesk
+from gridtune_evaluation.gpus import GpuMeter
 from gridtune_evaluation.hardware import Surroundings, look
 from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.orphans import OrphanGuard
@@ -114,6 +115,7 @@ class Agent:
                     carrier=self._carrier,
                     logs=keeper,
                     time_left=self._time_left,
+                    gpus=held.enter_context(closing(GpuMeter(self._hardware.gpus))),
                 )
             )
             patience = 0.0 if self._shutdown.hurried else self._time_left.at_most(_LOGS)

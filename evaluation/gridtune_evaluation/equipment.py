@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gridtune_evaluation.carrier import Carrier
 from gridtune_evaluation.data import Inputs
+from gridtune_evaluation.gpus import GpuMeter
 from gridtune_evaluation.logkeeper import LogKeeper
 from gridtune_evaluation.plan import Plan
 from gridtune_evaluation.quota import Quota
@@ -34,3 +35,4 @@ class Equipment:
     logs: LogKeeper
     time_left: TimeLeft
     inputs: Inputs
+    gpus: GpuMeter

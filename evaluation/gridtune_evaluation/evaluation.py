@@ -148,7 +148,7 @@ class _Attempt:
             saver.give_up()
             return failure(lease, FailureCause.START, f"the command could not be started: {error}")
         self._leaving.payload_began()
-        with closing(handle):
+        with closing(handle), equipment.gpus.reading(job.limits.gpus or ()) as reading:
             watch = _Watch(handle, plan, room, reader, self._pulse, self._leaving, equipment)
             try:
                 exit_ = watch.to_the_end()
@@ -162,7 +162,12 @@ class _Attempt:
             finally:
                 saver.give_up()
                 unsent = self._pulse.end()
-        usage = dataclasses.replace(handle.usage(), image=digest)
+        usage = dataclasses.replace(
+            handle.usage(),
+            image=digest,
+            gpu_seconds=reading.busy_seconds,
+            peak_gpu_memory_bytes=reading.peak_memory_bytes,
+        )
         verdict = self._pulse.verdict if leave in (Leave.STOPPED, Leave.LOST) else None
         reason = verdict.reason if verdict is not None else ""
         ending = Ending(exit_, leave, result, reader.last_metrics, unsent, reason, usage)

@@ -75,7 +75,7 @@ class Surroundings:
     environment: Mapping[str, str]
     root: Path = Path("/")
     affinity: Callable[[], Iterable[int]] = lambda: _affinity()
-    run: Callable[[Sequence[str]], str] = lambda argv: _run(argv)
+    run: Callable[[Sequence[str]], str] = lambda argv: run_program(argv)
 
     def read(self, path: str) -> str:
         """A file's text; empty if it is not there, or not for us."""
@@ -222,7 +222,13 @@ def _affinity() -> Iterable[int]:
     return range(os.cpu_count() or 1)
 
 
-def _run(argv: Sequence[str]) -> str:
+def run_program(argv: Sequence[str]) -> str:
+    """What a program prints.
+
+    Raises:
+        OSError: It cannot be started.
+        ValueError: It failed, or took too long.
+    """
     try:
         done = subprocess.run(list(argv), capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from gridtune_evaluation.gpus import GpuMeter
 from gridtune_evaluation.hardware import Gpu, Hardware, Surroundings, look
 from gridtune_evaluation.runtimes.port import Limits
 from gridtune_evaluation.shares import Needs, Share, most_slots, share_out
@@ -196,3 +198,30 @@ def test_what_a_slot_says_and_what_its_payloads_get() -> None:
     assert (said.memory_bytes, said.runtimes, said.labels) == (8 * GIB, ["docker"], {"rack": "r1"})
     assert share.limits(Needs()) == Limits(cpus=(2, 3))
     assert share.limits(Needs(gpus=1, memory_bytes=GIB, network=True)) == Limits((2, 3), ("1", "2"), GIB, True)
+
+
+def test_the_use_of_gpus_is_measured() -> None:
+    """Busy time of one's own, summed, and the most memory on one; a GPU that does not tell is left out."""
+    printed = "0, GPU-a, 50, 1000\n1, GPU-b, 100, 3000\n2, GPU-c, [N/A], 5000\n"
+    meter = GpuMeter([Gpu("0")], lambda _: printed, interval=0.05)
+
+    with meter.reading(["0", "GPU-b"]) as both, meter.reading(["2"]) as silent, meter.reading([]) as none:
+        time.sleep(0.6)
+    meter.close()
+
+    assert both.busy_seconds is not None
+    assert 0.3 < both.busy_seconds < 1.0
+    assert both.peak_memory_bytes == 3000 * 2**20
+    assert (silent.busy_seconds, none.busy_seconds, none.peak_memory_bytes) == (None, None, None)
+
+
+def test_without_gpus_nobody_looks() -> None:
+    """No program is started for nothing."""
+
+    def fail(_: Sequence[str]) -> str:
+        raise AssertionError("nobody should look")
+
+    meter = GpuMeter([], fail, interval=0.01)
+    with meter.reading([]):
+        time.sleep(0.05)
+    meter.close()
