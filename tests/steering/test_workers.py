@@ -348,7 +348,7 @@ def test_a_host_that_fails_one_point_after_the_other_is_set_aside(bench: Bench) 
     with pytest.raises(HostSetAside) as caught:
         bench.ask(task, **A)
 
-    assert caught.value.seconds == 300
+    assert caught.value.seconds == 30
     [event] = events(bench, task, "worker.set_aside")
     assert event.details["host"] == "a"
     assert event.details["reason"] == "4 failures in a row here, the last: exit code 1: d is broken"

@@ -36,8 +36,8 @@ LATELY = timedelta(hours=1)
 _FORGOTTEN_AFTER = timedelta(days=30)
 #: A host that comes back from being set aside has one try; its other workers ask again after so many seconds.
 _ONE_AT_A_TIME = 15.0
-#: The longest that a worker is told to stay away, in seconds: somebody may forgive its host meanwhile.
-_LONGEST_REST = 300.0
+#: The longest that a worker is told to stay away, in seconds: its host may be forgiven meanwhile, or its task end.
+_LONGEST_REST = 30.0
 _REASON_LIMIT = 500
 
 
