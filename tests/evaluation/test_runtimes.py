@@ -17,7 +17,8 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Exit, Handle, Image, Job, Limits, Runtime
-from servers.docker import IMAGE, Docker
+from servers.docker import Docker
+from servers.images import IMAGE
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
 AGENT = """

@@ -44,6 +44,8 @@ _PATIENCE: Final = 60.0
 _AWAY: Final = 60.0
 #: Seconds between two lines about a download.
 _NEWS: Final = 10.0
+#: The states of a container that has ended; some versions of Podman say "stopped" first.
+_ENDED: Final = frozenset({"exited", "dead", "stopped"})
 #: Payloads of an agent that is root run as nobody.
 _NOBODY: Final = 65534
 #: What the engine, or the registry behind it, says of an image that does not exist.
@@ -209,7 +211,7 @@ class ContainerHandle:
         """How the container's first process ended; the kernel ends all others with it."""
         if self._exit is None:
             state = self._state()
-            if state is not None and state["Status"] in ("exited", "dead"):
+            if state is not None and state["Status"] in _ENDED:
                 self._wall_seconds = time.monotonic() - self._started
                 self._exit = self._read(state)
         return self._exit
