@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Exit, Handle, Image, Job, Limits, Runtime
 from servers.docker import Docker
@@ -25,13 +26,14 @@ AGENT = """
 import json, sys, time
 from pathlib import Path
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Image, Job
 
 guard = OrphanGuard(grace_seconds=1)
 guard.start()
 name, folder, command, image = sys.argv[1:]
-runtime = runtimes.load(name, guard)
+runtime = runtimes.load(name, guard, Cache(Path(folder) / "cache", 2**30))
 job = Job(command, Path(folder), {"GRIDTUNE_DIR": str(runtime.locate(Path(folder)) / ".gridtune")},
           Path(folder) / "output.log", Image(image, "never"))
 runtime.prepare(job.image, lambda: True)
@@ -47,11 +49,12 @@ class Place:
 
     runtime: Runtime
     folder: Path
+    image: str = IMAGE
 
     def start(self, command: str, limits: Limits | None = None, **variables: str) -> Handle:
         """Start a payload."""
         (self.folder / ".gridtune" / "tmp").mkdir(parents=True, exist_ok=True)
-        image = None if self.runtime.name == "process" else Image(IMAGE, "never")
+        image = None if self.runtime.name == "process" else Image(self.image, "never")
         control = str(self.runtime.locate(self.folder) / ".gridtune")
         job = Job(
             command,
@@ -105,8 +108,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "podman":
         monkeypatch.setenv("CONTAINER_HOST", request.getfixturevalue("podman").address)
         monkeypatch.setenv("GRIDTUNE_CONTAINER_NETWORK", "host")
+    image = IMAGE
+    if request.param == "charliecloud":
+        image = str(request.getfixturevalue("charliecloud"))
     guard = OrphanGuard()
-    yield Place(runtimes.load(request.param, guard), tmp_path)
+    yield Place(runtimes.load(request.param, guard, Cache(tmp_path / "cache", 2**30)), tmp_path, image)
     guard.close()
 
 
@@ -246,7 +252,7 @@ class TestContract:
         os.chmod(place.folder / "alive", 0o666)  # noqa: S103 - a container has another user
         reader = os.open(place.folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
         command = "trap 'touch saved; exit' TERM; exec 9> alive; touch ready; while :; do sleep 0.1; done"
-        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, IMAGE]
+        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, place.image]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as agent:
             assert agent.stdout is not None

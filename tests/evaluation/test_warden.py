@@ -19,6 +19,7 @@ AGENT = """
 import sys, time
 from pathlib import Path
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Job
 
@@ -26,7 +27,7 @@ guard = OrphanGuard(grace_seconds=0.5)
 guard.start()
 folder = Path(sys.argv[1])
 job = Job(sys.argv[2], folder, {"FIFO": str(folder / "alive")}, folder / "output.log")
-handle = runtimes.load("process", guard).start(job)
+handle = runtimes.load("process", guard, Cache(folder, 0)).start(job)
 sys.stdout.write("started\\n")
 sys.stdout.flush()
 time.sleep(60)

@@ -43,6 +43,11 @@ def start_group(
     return GroupHandle(leader, guard, MemoryGauge(leader.pid, job.limits.memory_bytes), runtime)
 
 
+def gpu_variables(gpus: tuple[str, ...] | None) -> dict[str, str]:
+    """What shows CUDA programs some GPUs alone."""
+    return {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+
+
 @contextmanager
 def _running_on(cpus: Sequence[int] | None) -> Iterator[None]:
     """Bind this thread to some CPUs for a moment: what it starts meanwhile stays there, without a gap."""
