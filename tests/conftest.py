@@ -13,6 +13,7 @@ from servers import ceph as ceph_server
 from servers import docker as docker_server
 from servers import images
 from servers import podman as podman_server
+from servers.apptainer import Apptainer
 from servers.ceph import Ceph
 from servers.docker import Docker
 from servers.podman import Podman
@@ -75,3 +76,14 @@ def charliecloud(unpacked_image: Path) -> Path:
         assert "CI" not in os.environ, "CI has charliecloud-runtime"
         pytest.skip("Charliecloud is not installed")
     return unpacked_image
+
+
+@pytest.fixture
+def apptainer(charliecloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apptainer:
+    """A stand-in for Apptainer in PATH."""
+    if os.getuid() != 0:
+        pytest.skip("the stand-in for Apptainer needs root")
+    stand_in = Apptainer(tmp_path / "apptainer")
+    for name, value in stand_in.install(charliecloud).items():
+        monkeypatch.setenv(name, value)
+    return stand_in

@@ -35,7 +35,7 @@ guard.start()
 name, folder, command, image = sys.argv[1:]
 runtime = runtimes.load(name, guard, Cache(Path(folder) / "cache", 2**30))
 job = Job(command, Path(folder), {"GRIDTUNE_DIR": str(runtime.locate(Path(folder)) / ".gridtune")},
-          Path(folder) / "output.log", Image(image, "never"))
+          Path(folder) / "output.log", Image(image))
 runtime.prepare(job.image, lambda: True)
 handle = runtime.start(job)
 print("started", flush=True)
@@ -54,7 +54,7 @@ class Place:
     def start(self, command: str, limits: Limits | None = None, **variables: str) -> Handle:
         """Start a payload."""
         (self.folder / ".gridtune" / "tmp").mkdir(parents=True, exist_ok=True)
-        image = None if self.runtime.name == "process" else Image(self.image, "never")
+        image = None if self.runtime.name == "process" else Image(self.image)
         control = str(self.runtime.locate(self.folder) / ".gridtune")
         job = Job(
             command,
@@ -111,6 +111,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     image = IMAGE
     if request.param == "charliecloud":
         image = str(request.getfixturevalue("charliecloud"))
+    if request.param == "apptainer":
+        image = request.getfixturevalue("apptainer").image
     guard = OrphanGuard()
     yield Place(runtimes.load(request.param, guard, Cache(tmp_path / "cache", 2**30)), tmp_path, image)
     guard.close()

@@ -58,6 +58,8 @@ class Docker:
                 self.run("rm", "--force", container)
             self.daemon.terminate()
             self.daemon.wait()
+            # it leaves this mounted, and then the folder cannot be removed
+            subprocess.run(["umount", str(self.folder / "exec/netns/default")], capture_output=True, check=False)
 
     def run(self, *words: str) -> str:
         """What a command of Docker's own program prints."""

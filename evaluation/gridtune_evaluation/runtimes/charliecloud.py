@@ -19,7 +19,7 @@ from typing import Callable, Final
 from gridtune_evaluation.cache import Allowance, Cache, DataUnavailable, Entry
 from gridtune_evaluation.contract import inherited
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.groups import GroupHandle, gpu_variables, start_group
+from gridtune_evaluation.runtimes.groups import GroupHandle, start_group
 from gridtune_evaluation.runtimes.images import SEEN_AT, Images, Tool, not_had, shell_words
 from gridtune_evaluation.runtimes.port import EngineError, Image, ImageUnavailable, Job, RuntimeUnavailable
 
@@ -178,11 +178,10 @@ def _user_options(image: Path) -> Iterator[str]:
 def _furnish(image: Path, job: Job) -> tuple[Path, list[str]]:
     """The root folder for a job, and the options of ``ch-run`` that go with it."""
     options = [*_environment_options(image), f"--cd={SEEN_AT}"]
-    options += [f"--set-env={name}={value}" for name, value in gpu_variables(job.limits.gpus).items()]
     if job.scratch is None:
         options.append("--private-tmp")
-    mounts = [f"--bind={job.directory}:{SEEN_AT}", *(f"--bind={path}:{path}" for path in job.inputs)]
     points = [(job.directory, SEEN_AT), *((path, PurePosixPath(path)) for path in job.inputs)]
+    mounts = [_bind(source, point) for source, point in points]
     in_root = [(source, point) for source, point in points if not _is_scratch(point)]
     for source, point in points:
         if _is_scratch(point) and job.scratch is not None:
@@ -198,6 +197,12 @@ def _furnish(image: Path, job: Job) -> tuple[Path, list[str]]:
             _make_point(_below(root, point), source)
         return root, [*options, "--no-passwd", *mounts]
     return image, [*options, *_user_options(image), *mounts]
+
+
+def _bind(source: Path, point: PurePosixPath) -> str:
+    if ":" in f"{source}{point}":
+        raise EngineError(f"ch-run cannot mount {source}, for there is a colon in its name")
+    return f"--bind={source}:{point}"
 
 
 def _is_scratch(point: PurePosixPath) -> bool:
@@ -235,5 +240,5 @@ def _mirror(image: Path, root: Path, points: Sequence[PurePosixPath], depth: int
             _make_point(here, entry)
             if depth > 1 or entry.name not in _OWN_MOUNTS:
                 seen = PurePosixPath("/", *here.parts[-depth:])
-                binds.append(f"--bind={entry}:{seen}")
+                binds.append(_bind(entry, seen))
     return binds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import subprocess
 import tempfile
@@ -16,7 +15,8 @@ from typing import Callable, Final
 from gridtune_evaluation.cache import FetchInterrupted
 from gridtune_evaluation.contract import UNBUFFERED
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.groups import PATIENT_SHELL, start_group
+from gridtune_evaluation.runtimes.groups import PATIENT_SHELL, gpu_variables, start_group
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
 from gridtune_evaluation.runtimes.port import Image, ImageUnavailable, Job
 
 _log = logging.getLogger("gridtune.agent")
@@ -80,20 +80,29 @@ def not_had(name: str, why: str) -> ImageUnavailable:
 
 
 def shell_words(job: Job) -> list[str]:
-    """The command line of a job inside of its image, for runtimes that cannot be trusted with variables.
+    """The command line of a job inside of its image, where signals reach the whole process group."""
+    return ["/bin/sh", "-c", f"{_read_variables(job)}; {PATIENT_SHELL}{job.command}"]
 
-    Their own options expand dollars, split at commas or show secrets to everybody who lists processes. So the variables
-    are left in the control folder as a script, which the shell reads first.
+
+def first_shell_words(job: Job) -> list[str]:
+    """The same where a signal reaches the container's first program alone."""
+    return ["/bin/sh", "-c", f"{_read_variables(job)}\n{CHILD_SCRIPT}", "gridtune", job.command]
+
+
+def _read_variables(job: Job) -> str:
+    """What makes a shell in the image set the job's variables.
+
+    The options that these runtimes have for that expand dollars, split at commas or show secrets to everybody who lists
+    processes. So the variables are left in the control folder as a script.
     """
     control = job.directory / ".gridtune"
     control.mkdir(mode=0o700, exist_ok=True)
-    variables = {**VARIABLES, **job.variables}
+    variables = {**VARIABLES, **gpu_variables(job.limits.gpus), **job.variables}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     file = control / "variables.sh"
-    file.write_text("".join(lines), encoding="utf-8")
-    file.chmod(0o600)
-    seen = shlex.quote(str(SEEN_AT / file.relative_to(job.directory).as_posix()))
-    return ["/bin/sh", "-c", f". {seen}; {PATIENT_SHELL}{job.command}"]
+    file.touch(mode=0o600)
+    file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    return f". {shlex.quote(str(SEEN_AT / file.relative_to(job.directory).as_posix()))}"
 
 
 class Tool:
@@ -129,5 +138,3 @@ class Tool:
             finally:
                 handle.close()
             return exit_.code, job.output.read_text(errors="replace").strip()
-
-

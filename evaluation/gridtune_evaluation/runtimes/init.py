@@ -27,11 +27,8 @@ _GROUP_FILES: Final = (
     "/sys/fs/cgroup/memory/memory.oom_control",
 )
 
-#: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
-SCRIPT: Final = f"""
-exec >>"$2" 2>&1 </dev/null
-asked=0
-trap 'asked=1; kill -TERM -1' TERM INT HUP
+#: Runs ``$1`` as ``$payload``, and goes on when it has ended with ``$code``; a signal is passed on and waited out.
+_WAIT: Final = f"""
 /bin/sh -c "{PATIENT_SHELL.replace("$", chr(92) + "$")}$1" &
 payload=$!
 while :; do
@@ -39,12 +36,31 @@ while :; do
     code=$?
     kill -0 "$payload" 2>/dev/null || break
 done
+"""
+
+#: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
+SCRIPT: Final = f"""
+exec >>"$2" 2>&1 </dev/null
+asked=0
+trap 'asked=1; kill -TERM -1' TERM INT HUP
+{_WAIT}
 {{
     echo "asked $asked"
     for file in {" ".join(_GROUP_FILES)}; do
         [ -r "$file" ] && while read -r line; do echo "${{file##*/}} $line"; done <"$file"
     done
 }} >"$GRIDTUNE_DIR/{NOTES}" 2>/dev/null
+exit "$code"
+"""
+
+#: The same for the first program of a container whose own process 1 is the runtime's, and passes signals on to its child
+#: alone; its argument is the payload's command. Where containers have no processes of their own, as some sites want it,
+#: "all processes" would be the user's on this node: there the signal goes to the process group.
+CHILD_SCRIPT: Final = f"""
+all=0
+[ "$PPID" = 1 ] && all=-1
+trap 'trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
+{_WAIT}
 exit "$code"
 """
 
