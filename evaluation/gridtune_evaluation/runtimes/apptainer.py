@@ -1,8 +1,8 @@
 """Payloads in containers of Apptainer, or of Singularity, for users who are not root.
 
-The command line is that of Apptainer 1.0 and SingularityCE 3.9, which were the first to have ``--mount``. Signals go to
-``apptainer`` itself, which passes them on: the program that serves the image's files may be in the same process group, and
-if SIGTERM reached it, the payload could not read its own image while it saves.
+The command line is that of Apptainer 1.0 and SingularityCE 3.9, which were the first to have ``--mount``. SIGTERM goes
+to ``apptainer`` alone, which passes it on: in its process group there may be the program that serves the image's files,
+and if the signal ended that, the payload could not read its own image while it saves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gridtune_evaluation.cache import Allowance, Cache, DataUnavailable, Entry
 from gridtune_evaluation.contract import inherited
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.groups import GroupHandle, start_group
-from gridtune_evaluation.runtimes.images import SEEN_AT, Images, Tool, first_shell_words, not_had
+from gridtune_evaluation.runtimes.images import SEEN_AT, Images, Tool, first_shell_words, make_scratch_points, not_had
 from gridtune_evaluation.runtimes.port import EngineError, Image, ImageUnavailable, Job, RuntimeUnavailable
 
 _log = logging.getLogger("gridtune.agent")
@@ -166,10 +166,9 @@ def _surroundings() -> dict[str, str]:
 
 
 def _mounts(job: Job) -> list[str]:
-    mounts = [_mount(job.directory, str(SEEN_AT)), *(_mount(path, str(path), "ro") for path in job.inputs)]
-    if job.scratch is not None:
-        mounts.insert(0, _mount(job.scratch, "/tmp"))  # noqa: S108 - of this job alone
-    return mounts
+    make_scratch_points(job, [(path, PurePosixPath(path)) for path in job.inputs])
+    scratch = [] if job.scratch is None else [_mount(job.scratch, "/tmp")]  # noqa: S108 - of this job alone
+    return [*scratch, _mount(job.directory, str(SEEN_AT)), *(_mount(path, str(path), "ro") for path in job.inputs)]
 
 
 def _mount(source: Path, target: str, *options: str) -> str:

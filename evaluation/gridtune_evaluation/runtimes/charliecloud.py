@@ -20,7 +20,15 @@ from gridtune_evaluation.cache import Allowance, Cache, DataUnavailable, Entry
 from gridtune_evaluation.contract import inherited
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.groups import GroupHandle, start_group
-from gridtune_evaluation.runtimes.images import SEEN_AT, Images, Tool, not_had, shell_words
+from gridtune_evaluation.runtimes.images import (
+    SEEN_AT,
+    Images,
+    Tool,
+    make_point,
+    make_scratch_points,
+    not_had,
+    shell_words,
+)
 from gridtune_evaluation.runtimes.port import EngineError, Image, ImageUnavailable, Job, RuntimeUnavailable
 
 _log = logging.getLogger("gridtune.agent")
@@ -157,7 +165,7 @@ def _user() -> str:
 
 
 def _surroundings(job: Job | None = None) -> dict[str, str]:
-    """What ``ch-run`` itself sees: nothing of it reaches the payload. What it finds as TMPDIR becomes the image's /tmp."""
+    """What ``ch-run`` itself sees, and no payload; its TMPDIR becomes the image's /tmp."""
     scratch = {"TMPDIR": str(job.scratch)} if job is not None and job.scratch is not None else {}
     return {**inherited(os.environ), "USER": _user(), **scratch}
 
@@ -180,46 +188,26 @@ def _furnish(image: Path, job: Job) -> tuple[Path, list[str]]:
     options = [*_environment_options(image), f"--cd={SEEN_AT}"]
     if job.scratch is None:
         options.append("--private-tmp")
-    points = [(job.directory, SEEN_AT), *((path, PurePosixPath(path)) for path in job.inputs)]
-    mounts = [_bind(source, point) for source, point in points]
-    in_root = [(source, point) for source, point in points if not _is_scratch(point)]
-    for source, point in points:
-        if _is_scratch(point) and job.scratch is not None:
-            _make_point(job.scratch / point.relative_to("/tmp"), source)  # noqa: S108
+    mounts = [(job.directory, SEEN_AT), *((path, PurePosixPath(path)) for path in job.inputs)]
+    in_image = make_scratch_points(job, mounts)
+    binds = [_bind(source, point) for source, point in mounts]
     try:
-        for source, point in in_root:
-            _make_point(_below(image, point), source)
-    except OSError:
+        for source, point in in_image:
+            make_point(image.joinpath(*point.parts[1:]), source)
+    except OSError:  # it belongs to others, or to a file system like CVMFS
         root = job.directory / ".gridtune" / "root"
         shutil.rmtree(root, ignore_errors=True)
-        mounts = [*_mirror(image, root, [point for _, point in in_root]), *mounts]
-        for source, point in in_root:
-            _make_point(_below(root, point), source)
-        return root, [*options, "--no-passwd", *mounts]
-    return image, [*options, *_user_options(image), *mounts]
+        mirrored = _mirror(image, root, [point for _, point in in_image])
+        for source, point in in_image:
+            make_point(root.joinpath(*point.parts[1:]), source)
+        return root, [*options, "--no-passwd", *mirrored, *binds]
+    return image, [*options, *_user_options(image), *binds]
 
 
 def _bind(source: Path, point: PurePosixPath) -> str:
     if ":" in f"{source}{point}":
         raise EngineError(f"ch-run cannot mount {source}, for there is a colon in its name")
     return f"--bind={source}:{point}"
-
-
-def _is_scratch(point: PurePosixPath) -> bool:
-    return point.parts[:2] == ("/", "tmp")
-
-
-def _below(root: Path, point: PurePosixPath) -> Path:
-    return root.joinpath(*point.parts[1:])
-
-
-def _make_point(point: Path, source: Path) -> None:
-    """Make what a file or folder can be mounted on."""
-    if source.is_dir():
-        point.mkdir(parents=True, exist_ok=True)
-    elif not point.exists():
-        point.parent.mkdir(parents=True, exist_ok=True)
-        point.touch()
 
 
 def _mirror(image: Path, root: Path, points: Sequence[PurePosixPath], depth: int = 1) -> list[str]:
@@ -237,7 +225,7 @@ def _mirror(image: Path, root: Path, points: Sequence[PurePosixPath], depth: int
         elif entry.is_dir() and within:
             binds += _mirror(entry, here, within, depth + 1)
         else:
-            _make_point(here, entry)
+            make_point(here, entry)
             if depth > 1 or entry.name not in _OWN_MOUNTS:
                 seen = PurePosixPath("/", *here.parts[-depth:])
                 binds.append(_bind(entry, seen))

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable, Final
 
@@ -24,7 +24,7 @@ from gridtune_common.units import show_bytes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, not_had
-from gridtune_evaluation.runtimes.init import SCRIPT, Notes
+from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
 from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
 from gridtune_evaluation.workplace import lock_of
 
@@ -201,6 +201,8 @@ class ContainerHandle:
     def terminate(self) -> None:
         """Send SIGTERM to the first process, which hands it on."""
         self._was_told = True
+        with suppress(OSError):  # the payload may have removed the folder
+            (self._control / LEAVE).touch()
         self._signal("SIGTERM")
 
     def kill(self) -> None:

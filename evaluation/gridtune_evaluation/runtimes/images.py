@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import subprocess
 import tempfile
 import threading
 import time
@@ -25,6 +24,8 @@ _log = logging.getLogger("gridtune.agent")
 SEEN_AT: Final = PurePosixPath("/gridtune")
 #: What every payload in an image has, unless its task says otherwise: these can be written to.
 VARIABLES: Final[Mapping[str, str]] = {**UNBUFFERED, "HOME": "/tmp", "TMPDIR": "/tmp"}  # noqa: S108 - of the job alone
+#: What is on this node, and where payloads see it.
+Mount = tuple[Path, PurePosixPath]
 #: What a registry, or an engine in front of it, says of an image that does not exist.
 _NOT_THERE: Final = ("manifest unknown", "not found", "does not exist", "name unknown", "pull access denied")
 #: Seconds between two looks at whether to go on.
@@ -103,6 +104,26 @@ def _read_variables(job: Job) -> str:
     file.touch(mode=0o600)
     file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     return f". {shlex.quote(str(SEEN_AT / file.relative_to(job.directory).as_posix()))}"
+
+
+def make_scratch_points(job: Job, mounts: Sequence[Mount]) -> list[Mount]:
+    """Make what is mounted below /tmp possible, which is the job's scratch folder; return the other mounts."""
+    others = []
+    for source, point in mounts:
+        if point.parts[:2] != ("/", "tmp"):
+            others.append((source, point))
+        elif job.scratch is not None:
+            make_point(job.scratch.joinpath(*point.parts[2:]), source)
+    return others
+
+
+def make_point(point: Path, source: Path) -> None:
+    """Make what a file or folder can be mounted on."""
+    if source.is_dir():
+        point.mkdir(parents=True, exist_ok=True)
+    elif not point.exists():
+        point.parent.mkdir(parents=True, exist_ok=True)
+        point.touch()
 
 
 class Tool:

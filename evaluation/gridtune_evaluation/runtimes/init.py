@@ -15,6 +15,8 @@ from gridtune_evaluation.runtimes.groups import PATIENT_SHELL
 
 #: Where the notes of `SCRIPT` are, in the control folder.
 NOTES: Final = "container"
+#: A file there that says what SIGTERM says: before `SCRIPT` has its trap, the kernel drops a signal for process 1.
+LEAVE: Final = "leave"
 
 #: The files of both versions of control groups that say what was used: CPU time, peak memory, kills for want of memory.
 _GROUP_FILES: Final = (
@@ -31,6 +33,7 @@ _GROUP_FILES: Final = (
 _WAIT: Final = f"""
 /bin/sh -c "{PATIENT_SHELL.replace("$", chr(92) + "$")}$1" &
 payload=$!
+[ "$asked" = 0 ] || kill -TERM "$payload"
 while :; do
     wait "$payload"
     code=$?
@@ -43,6 +46,7 @@ SCRIPT: Final = f"""
 exec >>"$2" 2>&1 </dev/null
 asked=0
 trap 'asked=1; kill -TERM -1' TERM INT HUP
+[ -e "$GRIDTUNE_DIR/{LEAVE}" ] && asked=1
 {_WAIT}
 {{
     echo "asked $asked"
@@ -53,13 +57,14 @@ trap 'asked=1; kill -TERM -1' TERM INT HUP
 exit "$code"
 """
 
-#: The same for the first program of a container whose own process 1 is the runtime's, and passes signals on to its child
-#: alone; its argument is the payload's command. Where containers have no processes of their own, as some sites want it,
-#: "all processes" would be the user's on this node: there the signal goes to the process group.
+#: The same for the first program of a container whose process 1 is the runtime's own, which passes signals on to this
+#: program alone; its argument is the payload's command. At sites that want no process namespaces, "all processes" would
+#: be all of the user's on the node: there the signal goes to the process group.
 CHILD_SCRIPT: Final = f"""
+asked=0
 all=0
 [ "$PPID" = 1 ] && all=-1
-trap 'trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
+trap 'asked=1; trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
 {_WAIT}
 exit "$code"
 """
