@@ -2,8 +2,8 @@
 
 It reads lines from its standard input: first its own source text (see `orphans`; so it also runs from inside the
 one-file agent), then ``+4711`` to put process group 4711 into its care and ``-4711`` to take it out again; likewise
-``+4711 leader`` if the group's leader passes SIGTERM on, and ``+/run/docker.sock 0f3a`` for a container of the engine at
-that socket. When the pipe breaks, the agent has ended, be it by ``kill -9``: what is still in care gets SIGTERM, and
+``+4711 leader`` if the group's leader passes SIGTERM on, and ``+/run/docker.sock 0f3a`` for a container of the engine
+at that socket. When the pipe breaks, the agent has ended, be it by ``kill -9``: what is still in care gets SIGTERM, and
 SIGKILL some seconds later. This module uses the standard library and no other module of gridtune.
 """
 

@@ -19,6 +19,7 @@ from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import (
+    EngineError,
     Exit,
     Handle,
     Image,
@@ -399,9 +400,25 @@ class TestCharliecloud:
 
         assert output == "1\ndata\n"
 
-    def test_a_folder_is_called_by_its_path(self, runtime: Runtime, charliecloud: Path) -> None:
-        """It has no digest."""
-        assert runtime.prepare(Image(str(charliecloud)), lambda: True) == str(charliecloud)
+    def test_links_of_the_image_are_not_followed(
+        self, runtime: Runtime, read_only_image: Path, charliecloud: Path, tmp_path: Path
+    ) -> None:
+        """They would lead somewhere else on this node."""
+        (charliecloud / "linked").symlink_to(tmp_path / "elsewhere")
+        inputs = (Path("/linked/data"),)
+
+        for image in (charliecloud, read_only_image):
+            with pytest.raises(EngineError, match="/linked is a link in the image"):
+                Place(runtime, tmp_path, str(image), inputs).start(":")
+
+        (charliecloud / "linked").unlink()
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_a_folder_is_called_by_its_path(self, runtime: Runtime, charliecloud: Path, tmp_path: Path) -> None:
+        """It has no digest; a name that leads there may lead elsewhere tomorrow."""
+        (tmp_path / "python:1").symlink_to(charliecloud)
+
+        assert runtime.prepare(Image(f"{tmp_path}/python:1"), lambda: True) == str(charliecloud)
 
     def test_what_is_no_image_is_told(self, runtime: Runtime, tmp_path: Path) -> None:
         """A folder without a shell, no folder at all, a reference where nothing can fetch it."""
@@ -446,7 +463,7 @@ class TestCharliecloud:
         own.symlink_to(charliecloud)
         monkeypatch.setenv("CH_IMAGE_STORAGE", str(tmp_path / "storage"))
 
-        assert runtime.prepare(Image("registry.test/mine:2", "never"), lambda: True) == str(own)
+        assert runtime.prepare(Image("registry.test/mine:2", "never"), lambda: True) == str(charliecloud)
 
     def test_an_open_network_is_told(
         self, runtime: Runtime, charliecloud: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -47,10 +46,9 @@ class Podman:
     def end(self) -> None:
         """End the engine and all of its containers."""
         if self.service is not None:
-            self.run("rm", "--all", "--force", "--time=0")
-            self.service.send_signal(signal.SIGTERM)
+            self.service.terminate()
             self.service.wait()
-            self.run("system", "reset", "--force")
+            self._reset()
 
     def run(self, *words: str) -> str:
         """What a command of Podman's own program prints; it works beside the service, on the same storage."""
@@ -59,6 +57,18 @@ class Podman:
         if done.returncode:
             raise AssertionError(f"podman {' '.join(words)}: {done.stderr.decode()}")
         return done.stdout.decode().strip()
+
+    def _reset(self) -> None:
+        """Remove everything; what was just being removed makes that fail."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self.run("system", "reset", "--force")
+                return
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _podman(self) -> list[str]:
         places = {"root": "data", "runroot": "run", "tmpdir": "tmp"}

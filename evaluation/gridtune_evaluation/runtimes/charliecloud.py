@@ -1,7 +1,7 @@
 """Payloads in unpacked images by Charliecloud's ``ch-run``, on nodes where nobody is root and no engine runs.
 
 ``ch-run`` becomes the program that it starts, so a payload is a process group like any other, and signals reach it
-directly. It mounts images read-only, but nothing else, and it cannot make mount points in them: those are made in the
+directly. It mounts images read-only, but nothing else, and it makes no mount points in them. So these are made in the
 image if it can be written to, and otherwise in a root folder of the job's own into which the image's folders are bound.
 """
 
@@ -71,7 +71,7 @@ class Charliecloud:
         return SEEN_AT
 
     def prepare(self, image: Image | None, keep_going: Callable[[], bool]) -> str:
-        """Find or fetch the image and try it; a folder has no digest, so it is called by its path."""
+        """Find or fetch the image and try it; a folder has no digest, so it is called by where it really is."""
         return self._images.prepare(image, keep_going)
 
     def start(self, job: Job) -> GroupHandle:
@@ -91,10 +91,11 @@ class Charliecloud:
         """The warden has seen to it."""
 
     def _bring(self, image: Image, keep_going: Callable[[], bool]) -> str:
-        folder = Path(image.name) if image.name.startswith("/") else self._stored(image, keep_going)
+        named = Path(image.name) if image.name.startswith("/") else self._stored(image, keep_going)
+        folder = named.resolve()  # names with tags are often links, and a colon cannot be mounted
         if not folder.is_dir():
             raise ImageUnavailable(
-                f"there is no folder {folder} on this node; runtime {self.name} takes unpacked images, "
+                f"there is no folder {named} on this node; runtime {self.name} takes unpacked images, "
                 "as ch-convert makes them"
             )
         tool = Tool(self._program, _surroundings(), self._guard)
@@ -193,15 +194,26 @@ def _furnish(image: Path, job: Job) -> tuple[Path, list[str]]:
     binds = [_bind(source, point) for source, point in mounts]
     try:
         for source, point in in_image:
-            make_point(image.joinpath(*point.parts[1:]), source)
+            make_point(_within(image, point), source)
     except OSError:  # it belongs to others, or to a file system like CVMFS
         root = job.directory / ".gridtune" / "root"
         shutil.rmtree(root, ignore_errors=True)
         mirrored = _mirror(image, root, [point for _, point in in_image])
         for source, point in in_image:
-            make_point(root.joinpath(*point.parts[1:]), source)
+            make_point(_within(root, point), source)
         return root, [*options, "--no-passwd", *mirrored, *binds]
     return image, [*options, *_user_options(image), *binds]
+
+
+def _within(root: Path, point: PurePosixPath) -> Path:
+    """Where a mount point is in a root folder; what an image links to would be looked for on the node itself."""
+    here = root
+    for name in point.parts[1:]:
+        here /= name
+        if here.is_symlink():
+            link = here.relative_to(root)
+            raise EngineError(f"ch-run cannot mount {point}, for /{link} is a link in the image; choose another folder")
+    return here
 
 
 def _bind(source: Path, point: PurePosixPath) -> str:
