@@ -18,6 +18,7 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
 from gridtune_evaluation.runtimes.port import (
     EngineError,
     Exit,
@@ -52,6 +53,20 @@ runtime.prepare(job.image, lambda: True)
 handle = runtime.start(job)
 print("started", flush=True)
 time.sleep(60)
+"""
+
+#: A small node: starts the first program of a container that has no processes of its own, and asks it to leave.
+NODE = """
+import os, subprocess, sys, time
+script, command, namespace = sys.argv[1:]
+if namespace:
+    namespace = os.readlink("/proc/self/ns/pid")
+bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+payload = subprocess.Popen(["sh", "-c", script, "gridtune", command, namespace], start_new_session=True)
+while not os.path.exists("ready"):
+    time.sleep(0.02)
+payload.terminate()
+print(payload.wait(), bystander.poll() is None)
 """
 
 
@@ -504,7 +519,8 @@ class TestApptainer:
         exit_, output = place.run("ls -d with*", Limits(gpus=("0", "1")), SECRET="s3cr3t")
         words = apptainer.calls()[-1]["words"]
 
-        assert words[:8] == [
+        assert words[:9] == [
+            "--silent",
             "exec",
             "--containall",
             "--cleanenv",
@@ -514,9 +530,35 @@ class TestApptainer:
             f"--mount=type=bind,src={place.folder},dst=/gridtune",
             '--mount=type=bind,"src={0}","dst={0}",ro'.format(str(data).replace('"', '""')),
         ]
-        assert words[8:12] == ["--nv", "--net", "--network", "none"]
+        assert words[9:13] == ["--nv", "--net", "--network", "none"]
         assert "s3cr3t" not in " ".join(words)
         assert exit_.code != 0, output
+
+    def test_a_network_that_is_asked_for_is_there(self, place: Place, apptainer: Apptainer) -> None:
+        """It is the node's."""
+        place.run(":", Limits(network=True))
+
+        assert not {"--net", "--nv"} & set(apptainer.calls()[-1]["words"])
+
+    def test_what_no_shell_can_hold_is_refused(self, place: Place) -> None:
+        """As by an operating system."""
+        with pytest.raises(ValueError, match="A holds a null character"):
+            place.start(":", A="\0")
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_sites_without_process_namespaces(self, is_known: bool, tmp_path: Path) -> None:
+        """There SIGTERM goes to the process group, and not to all processes of the user."""
+        if os.getuid() != 0:
+            pytest.skip("only root can make a node that is no great loss")
+        command = "sh -c 'trap \"touch saved; exit 7\" TERM; touch ready; sleep 60 & wait'"
+        node = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", NODE]
+
+        done = subprocess.run(
+            [*node, CHILD_SCRIPT, command, "known" if is_known else ""], cwd=tmp_path, capture_output=True, check=True
+        )
+
+        assert done.stdout == b"7 True\n"
+        assert (tmp_path / "saved").exists()
 
     def test_only_some_gpus_are_seen(self, place: Place) -> None:
         """By CUDA programs."""
@@ -567,7 +609,7 @@ class TestApptainer:
         digests = [runtime.prepare(Image(str(path)), lambda: True) for path in (file, charliecloud)]
 
         assert digests == ["sif:00010203-0405-0607-0809-0a0b0c0d0e0f", str(charliecloud)]
-        assert all(call["words"][0] == "exec" for call in apptainer.calls())
+        assert all("pull" not in call["words"] for call in apptainer.calls())
 
     def test_what_cannot_be_had_is_told(self, runtime: Runtime) -> None:
         """With what is wrong."""

@@ -60,6 +60,7 @@ def main() -> None:
     with open(os.environ[LOG], "a") as log:
         log.write(json.dumps({"words": sys.argv[1:], "variables": dict(os.environ)}) + "\n")
     parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--silent", action="store_true")
     commands = parser.add_subparsers(required=True, dest="command")
     pull = commands.add_parser("pull", allow_abbrev=False)
     pull.add_argument("--disable-cache", action="store_true")

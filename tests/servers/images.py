@@ -27,7 +27,7 @@ _TOOLS = (
         for name in ("bash", "cat", "chmod", "cp", "date", "grep", "kill", "ls", "mkdir", "mv", "rm", "sed")
     ),
     *(f"/bin/{name}" for name in ("sleep", "dd", "touch")),
-    *(f"/usr/bin/{name}" for name in ("env", "head", "id", "nproc", "tail", "wc")),
+    *(f"/usr/bin/{name}" for name in ("env", "head", "id", "nproc", "readlink", "tail", "wc")),
 )
 #: Left out of the image's Python: what tests do not need and makes it large.
 _LEFT_OUT = ("site-packages", "test", "idlelib", "tkinter", "__pycache__", "ensurepip", "lib2to3", "turtledemo")

@@ -29,6 +29,8 @@ _log = logging.getLogger("gridtune.agent")
 _PROGRAMS: Final = ("apptainer", "singularity")
 #: Nothing of the node but what is mounted below: own processes, an empty home, few devices; the image is read-only.
 _CONTAINED: Final = ("exec", "--containall", "--cleanenv", "--no-home")
+#: What it remarks about mounts would be part of the payload's output; errors still are.
+_SILENT: Final = "--silent"
 #: Allowed to everybody, where the site allows network namespaces at all.
 _NO_NETWORK: Final = ("--net", "--network", "none")
 #: What would put the agent's variables into containers in spite of ``--cleanenv``.
@@ -75,7 +77,7 @@ class Apptainer:
         """Start the command as the leader of a new session and process group."""
         if job.image is None:
             raise EngineError("there is no image to run the command in")
-        words = [self._program, *_CONTAINED, f"--pwd={SEEN_AT}", *_mounts(job)]
+        words = [self._program, _SILENT, *_CONTAINED, f"--pwd={SEEN_AT}", *_mounts(job)]
         if job.limits.gpus:
             words.append("--nv")
         if not job.limits.network:

@@ -15,7 +15,7 @@ from gridtune_evaluation.cache import FetchInterrupted
 from gridtune_evaluation.contract import UNBUFFERED
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.groups import PATIENT_SHELL, gpu_variables, start_group
-from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT, process_namespace
 from gridtune_evaluation.runtimes.port import Image, ImageUnavailable, Job
 
 _log = logging.getLogger("gridtune.agent")
@@ -87,7 +87,7 @@ def shell_words(job: Job) -> list[str]:
 
 def first_shell_words(job: Job) -> list[str]:
     """The same where a signal reaches the container's first program alone."""
-    return ["/bin/sh", "-c", f"{_read_variables(job)}\n{CHILD_SCRIPT}", "gridtune", job.command]
+    return ["/bin/sh", "-c", f"{_read_variables(job)}\n{CHILD_SCRIPT}", "gridtune", job.command, process_namespace()]
 
 
 def _read_variables(job: Job) -> str:
@@ -99,6 +99,9 @@ def _read_variables(job: Job) -> str:
     control = job.directory / ".gridtune"
     control.mkdir(mode=0o700, exist_ok=True)
     variables = {**VARIABLES, **gpu_variables(job.limits.gpus), **job.variables}
+    for name, value in variables.items():
+        if "\0" in value:
+            raise ValueError(f"the variable {name} holds a null character")
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     file = control / "variables.sh"
     file.touch(mode=0o600)

@@ -7,6 +7,7 @@ what all of it has used. The output goes straight to a file, in the order of wri
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Optional
@@ -58,16 +59,25 @@ exit "$code"
 """
 
 #: The same for the first program of a container whose process 1 is the runtime's own, which passes signals on to this
-#: program alone; its argument is the payload's command. At sites that want no process namespaces, "all processes" would
-#: be all of the user's on the node: there the signal goes to the process group.
+#: program alone; its arguments are the payload's command and `process_namespace` of the node. Where that is the
+#: container's as well, or nobody can tell, "all processes" could be the user's: there it is the process group.
 CHILD_SCRIPT: Final = f"""
 asked=0
 all=0
-[ "$PPID" = 1 ] && all=-1
+mine=$(readlink /proc/self/ns/pid 2>/dev/null)
+[ -n "$2" ] && [ -n "$mine" ] && [ "$mine" != "$2" ] && all=-1
 trap 'asked=1; trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
 {_WAIT}
 exit "$code"
 """
+
+
+def process_namespace() -> str:
+    """Which processes this one can see; empty if that cannot be told."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
