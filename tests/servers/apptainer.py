@@ -144,6 +144,9 @@ def _ch_run(arguments: argparse.Namespace) -> list[str]:
     if image.is_file():
         image = Path(image.read_bytes()[64:].decode())
     words = ["ch-run", "--unset-env=*", f"--set-env={image}/ch/environment", "--no-passwd", f"--cd={arguments.pwd}"]
+    for name, value in os.environ.items():
+        if name.startswith(("APPTAINERENV_", "SINGULARITYENV_")):
+            words.append(f"--set-env={name.partition('_')[2]}={value}")
     for line in arguments.mount:
         mount = dict(field.partition("=")[::2] for field in next(csv.reader([line])))
         assert mount["type"] == "bind"
