@@ -39,7 +39,9 @@ class Podman:
         (self.folder / "containers.conf").write_text(_settings())
         command = [*self._podman(), "system", "service", "--time=0", self.address]
         with (self.folder / "log").open("ab") as log:
-            self.service = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment())
+            environment = self._environment()
+            # the folder is also where its helper leaves a file when the kernel has killed for want of memory
+            self.service = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
         self._wait()
         images.load(self.run, self.folder)
 
