@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from gridtune_common.protocol import Export, TaskState
 from real_service import RealService, wait_for
-from servers.docker import IMAGE, Docker
+from servers.docker import Docker
+from servers.images import IMAGE
 from service_bench import document
 
 COMMAND = """echo '{"loss": 1}' > output.json"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ import pytest
 
 from servers import ceph as ceph_server
 from servers import docker as docker_server
+from servers import images
+from servers import podman as podman_server
+from servers.apptainer import Apptainer
 from servers.ceph import Ceph
 from servers.docker import Docker
+from servers.podman import Podman
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +47,45 @@ def docker() -> Iterator[Docker]:
         yield engine
     finally:
         engine.end()
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """Another real container engine; where Podman is not installed, tests of it are skipped, but not in CI."""
+    if not podman_server.is_installed() or os.getuid() != 0:
+        assert "CI" not in os.environ, "CI has podman, runc and uidmap, and is root"
+        pytest.skip("Podman is not installed, or this is not root")
+    engine = Podman(Path(tempfile.mkdtemp(prefix="gridtune-tests-podman-")))
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.end()
+
+
+@pytest.fixture(scope="session")
+def unpacked_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image as a folder of this node."""
+    folder = tmp_path_factory.mktemp("unpacked") / "python"
+    images.unpack(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def charliecloud(unpacked_image: Path) -> Path:
+    """An image for the real ``ch-run``; where that is not installed, tests of it are skipped, but not in CI."""
+    if shutil.which("ch-run") is None:
+        assert "CI" not in os.environ, "CI has charliecloud-runtime"
+        pytest.skip("Charliecloud is not installed")
+    return unpacked_image
+
+
+@pytest.fixture
+def apptainer(charliecloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apptainer:
+    """A stand-in for Apptainer in PATH."""
+    if os.getuid() != 0:
+        pytest.skip("the stand-in for Apptainer needs root")
+    stand_in = Apptainer(tmp_path / "apptainer")
+    for name, value in stand_in.install(charliecloud).items():
+        monkeypatch.setenv(name, value)
+    return stand_in

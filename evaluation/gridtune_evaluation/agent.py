@@ -76,7 +76,7 @@ class Agent:
             ServiceError: The service said no, or was away for too long, before the first point.
             InvalidDocument: The task has no payload that this agent can run.
             ConfigurationError: The work folder cannot be used.
-        RuntimeUnavailable: This node cannot run the task's image.
+            RuntimeUnavailable: This node cannot run the task's image.
             CorruptFile: A file of the task is damaged.
             OSError: The disk.
         """
@@ -93,12 +93,13 @@ class Agent:
             deliver_leftovers(steering, spool, self._settings.server)
         guard = OrphanGuard()
         guard.start()
+        cache = Cache(self._settings.cache or self._settings.work / "cache", self._settings.cache_bytes)
         with closing(guard), ExitStack() as held:
             runtime = held.enter_context(
-                closing(runtimes.choose(self._settings.runtime, plan.runtime, plan.image, guard))
+                closing(runtimes.choose(self._settings.runtime, plan.runtime, plan.image, guard, cache))
             )
             runtime.sweep()
-            inputs = self._inputs(plan, guard)
+            inputs = self._inputs(plan, guard, cache)
             keeper = LogKeeper(workplace.logs, self._connect, self._carrier)
             keeper.start()
             end = self._run_slots(
@@ -130,10 +131,9 @@ class Agent:
             shutdown=self._shutdown,
         )
 
-    def _inputs(self, plan: Plan, guard: OrphanGuard) -> Inputs:
-        folder = self._settings.cache or self._settings.work / "cache"
+    def _inputs(self, plan: Plan, guard: OrphanGuard, cache: Cache) -> Inputs:
         desk = AddressDesk(lambda source: self._locate(plan.task, source), self._settings.ca)
-        inputs = Inputs(Cache(folder, self._settings.cache_bytes), guard, desk)
+        inputs = Inputs(cache, guard, desk)
         if plan.data:
             inputs.prepare()
         return inputs

@@ -46,7 +46,12 @@ class OrphanGuard:
         self._write(f"{_warden_source()!r}\n")
 
     def watch(self, payload: int | str) -> None:
-        """Put a payload into care: a process group, or a container as ``<engine's socket> <container's id>``."""
+        """Put a payload into care.
+
+        Args:
+            payload: A process group; ``<group> leader`` if its leader passes SIGTERM on to the others; or a container
+                as ``<engine's socket> <container's id>``.
+        """
         self._write(f"+{payload}\n")
 
     def forget(self, payload: int | str) -> None:

@@ -2,9 +2,9 @@
 
 It reads lines from its standard input: first its own source text (see `orphans`; so it also runs from inside the
 one-file agent), then ``+4711`` to put process group 4711 into its care and ``-4711`` to take it out again; likewise
-``+/run/docker.sock 0f3a`` for a container of the engine at that socket. When the pipe breaks, the agent has ended, be
-it by ``kill -9``: what is still in care gets SIGTERM, and SIGKILL some seconds later. This module uses the standard
-library and no other module of gridtune.
+``+4711 leader`` if the group's leader passes SIGTERM on, and ``+/run/docker.sock 0f3a`` for a container of the engine
+at that socket. When the pipe breaks, the agent has ended, be it by ``kill -9``: what is still in care gets SIGTERM, and
+SIGKILL some seconds later. This module uses the standard library and no other module of gridtune.
 """
 
 import os
@@ -49,17 +49,29 @@ def end(payloads: set[str], grace: float) -> None:
     for payload in remaining:
         send(payload, signal.SIGKILL)
     for container in payloads:
-        if not container.isdecimal():
+        if container.startswith("/"):
             ask(container, "DELETE", "?force=true&v=true")
 
 
 def send(payload: str, number: int) -> bool:
     """Signal a payload, or with 0 nothing; tell whether it still exists."""
-    if payload.isdecimal():
-        return signal_group(int(payload), number)
+    if not payload.startswith("/"):
+        group, _, passes_on = payload.partition(" ")
+        if passes_on and number == signal.SIGTERM and signal_leader(int(group)):
+            return True
+        return signal_group(int(group), number)
     if number:
         return ask(payload, "POST", f"/kill?signal={number}").startswith(b"2")
     return b'"Running":true' in ask(payload, "GET", "/json")
+
+
+def signal_leader(group: int) -> bool:
+    """Ask a group's leader to end the others; tell whether it lives."""
+    try:
+        os.kill(group, signal.SIGTERM)
+    except OSError:
+        return False
+    return True
 
 
 def signal_group(group: int, number: int) -> bool:

@@ -19,7 +19,8 @@ from gridtune_evaluation.slot import End
 from gridtune_evaluation.steering import Final
 from gridtune_evaluation.testing import FakeCarrier, FakeSteering, make_lease, make_payload
 from payload_scripts import agent_running, report, result, run_agent, steps
-from servers.docker import IMAGE, Docker
+from servers.docker import Docker
+from servers.images import IMAGE
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +246,7 @@ def test_no_engine_is_told_before_the_first_point(tmp_path: Path, monkeypatch: p
     """The agent says why each way to run images is not there."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("PATH", str(tmp_path))
     fake = FakeSteering(make_payload("true", image=IMAGE), [make_lease()])
 
     with pytest.raises(Exception, match=r"this node has nothing that runs images \(docker: no engine answers at"):

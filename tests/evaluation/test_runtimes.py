@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,29 +16,58 @@ from pathlib import Path
 import pytest
 
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.port import Exit, Handle, Image, Job, Limits, Runtime
-from servers.docker import IMAGE, Docker
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
+from gridtune_evaluation.runtimes.port import (
+    EngineError,
+    Exit,
+    Handle,
+    Image,
+    ImageUnavailable,
+    Job,
+    Limits,
+    Runtime,
+    RuntimeUnavailable,
+)
+from servers.apptainer import Apptainer
+from servers.docker import Docker
+from servers.images import IMAGE
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
 AGENT = """
 import json, sys, time
 from pathlib import Path
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Image, Job
 
 guard = OrphanGuard(grace_seconds=1)
 guard.start()
 name, folder, command, image = sys.argv[1:]
-runtime = runtimes.load(name, guard)
+runtime = runtimes.load(name, guard, Cache(Path(folder) / "cache", 2**30))
 job = Job(command, Path(folder), {"GRIDTUNE_DIR": str(runtime.locate(Path(folder)) / ".gridtune")},
-          Path(folder) / "output.log", Image(image, "never"))
+          Path(folder) / "output.log", Image(image))
 runtime.prepare(job.image, lambda: True)
 runtime.hand_over(Path(folder))
 handle = runtime.start(job)
 print("started", flush=True)
 time.sleep(60)
+"""
+
+#: A small node: starts the first program of a container that has no processes of its own, and asks it to leave.
+NODE = """
+import os, subprocess, sys, time
+script, command, namespace = sys.argv[1:]
+if namespace:
+    namespace = os.readlink("/proc/self/ns/pid")
+bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+payload = subprocess.Popen(["sh", "-c", script, "gridtune", command, namespace], start_new_session=True)
+while not os.path.exists("ready"):
+    time.sleep(0.02)
+payload.terminate()
+print(payload.wait(), bystander.poll() is None)
 """
 
 
@@ -47,11 +77,13 @@ class Place:
 
     runtime: Runtime
     folder: Path
+    image: str = IMAGE
+    inputs: tuple[Path, ...] = ()
 
     def start(self, command: str, limits: Limits | None = None, **variables: str) -> Handle:
         """Start a payload."""
         (self.folder / ".gridtune" / "tmp").mkdir(parents=True, exist_ok=True)
-        image = None if self.runtime.name == "process" else Image(IMAGE, "never")
+        image = None if self.runtime.name == "process" else Image(self.image)
         control = str(self.runtime.locate(self.folder) / ".gridtune")
         job = Job(
             command,
@@ -60,6 +92,7 @@ class Place:
             self.folder / "output.log",
             image,
             limits or Limits(),
+            self.inputs,
             scratch=self.folder / ".gridtune" / "tmp",
         )
         self.runtime.prepare(image, lambda: True)
@@ -106,9 +139,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "podman":
         monkeypatch.setenv("CONTAINER_HOST", request.getfixturevalue("podman").address)
         monkeypatch.setenv("GRIDTUNE_CONTAINER_NETWORK", "host")
+    image = IMAGE
+    if request.param == "charliecloud":
+        image = str(request.getfixturevalue("charliecloud"))
+    if request.param == "apptainer":
+        image = request.getfixturevalue("apptainer").image
     guard = OrphanGuard()
-    runtime = runtimes.load(request.param, guard)
-    yield Place(runtime, tmp_path)
+    runtime = runtimes.load(request.param, guard, Cache(tmp_path / "cache", 2**30))
+    yield Place(runtime, tmp_path, image)
     runtime.close()
     guard.close()
 
@@ -249,7 +287,7 @@ class TestContract:
         os.chmod(place.folder / "alive", 0o666)  # noqa: S103 - a container has another user
         reader = os.open(place.folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
         command = "trap 'touch saved; exit' TERM; exec 9> alive; touch ready; while :; do sleep 0.1; done"
-        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, IMAGE]
+        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, place.image]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as agent:
             assert agent.stdout is not None
@@ -284,3 +322,338 @@ def has_ended(reader: int, seconds: float) -> bool:
         if ready and os.read(reader, 1) == b"":
             return True
     return False
+
+
+@pytest.mark.parametrize("place", runtimes.CONTAINERS, indirect=True)
+class TestInImages:
+    """What holds for every runtime of images."""
+
+    def test_variables_arrive_as_they_are(self, place: Place) -> None:
+        """Whatever means something to a shell, to a command line or to a list."""
+        odd = "a b,c=d:$HOME `id` \\ \"x\" 'y' \n%s #z "
+
+        _, output = place.run("""python3 -c 'import os; print(ascii(os.environ["ODD"]))'""", ODD=odd)
+
+        assert output.strip() == ascii(odd)
+
+    def test_variables_are_the_images_and_the_tasks(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing of the agent's environment is there; a home and a folder for temporary files are."""
+        for prefix in ("", "APPTAINERENV_", "SINGULARITYENV_", "GRIDTUNE_"):
+            monkeypatch.setenv(f"{prefix}AGENTS", "1")
+
+        _, output = place.run("env | grep AGENTS; echo $IMAGES_OWN; touch $TMPDIR/x && cd $HOME && ls")
+
+        assert output.split() == ["yes", "x"]
+
+    def test_images_cannot_be_changed(self, place: Place) -> None:
+        """Payloads that share one do not see each other there."""
+        exit_, _ = place.run("touch /bin/new")
+
+        assert exit_.code != 0
+
+    def test_inputs_are_seen_under_their_names(self, place: Place, tmp_path: Path) -> None:
+        """Files and folders, so that links to them lead there."""
+        inputs = tmp_path / "inputs"
+        (inputs / "folder").mkdir(parents=True)
+        for name in ("one", "folder/two"):
+            (inputs / name).write_text(f"{name}\n")
+        place.inputs = (inputs / "one", inputs / "folder")
+
+        _, output = place.run(f"cat {inputs}/one {inputs}/folder/two")
+
+        assert output == "one\nfolder/two\n"
+
+    def test_an_image_that_does_not_run_is_the_nodes_failure(self, place: Place) -> None:
+        """It is not the training's."""
+        with pytest.raises(ImageUnavailable, match="nowhere"):
+            place.runtime.prepare(Image("localhost/nowhere:1", "never"), lambda: True)
+        with pytest.raises(ImageUnavailable, match=r"payload\.image is missing"):
+            place.runtime.prepare(None, lambda: True)
+
+
+@pytest.fixture
+def read_only_image(charliecloud: Path, tmp_path: Path) -> Iterator[Path]:
+    """An image that nobody can write to, as in CVMFS."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount")
+    image = tmp_path / "read-only"
+    image.mkdir()
+    subprocess.run(["mount", "--bind", charliecloud, image], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", image], check=True)
+    yield image
+    subprocess.run(["umount", image], check=True)
+
+
+class TestCharliecloud:
+    """What only this runtime has to do."""
+
+    @pytest.fixture
+    def runtime(self, charliecloud: Path, tmp_path: Path) -> Runtime:
+        """One without a guard."""
+        return runtimes.load("charliecloud", OrphanGuard(), Cache(tmp_path / "cache", 2**30))
+
+    def test_images_need_no_mount_points(self, runtime: Runtime, read_only_image: Path, tmp_path: Path) -> None:
+        """Where they cannot be made, the image's folders are put into a root that has them."""
+        place = Place(runtime, tmp_path / "room", str(read_only_image), (tmp_path / "data",))
+        place.folder.mkdir()
+        (tmp_path / "data").write_text("data\n")
+
+        exit_, output = place.run(f"pwd; python3 -c 'print(1)'; cat {tmp_path}/data; touch /new || touch /bin/new")
+
+        assert output.splitlines()[:3] == ["/gridtune", "1", "data"]
+        assert exit_.code != 0
+
+    def test_mount_points_inside_of_a_folder_of_the_image(
+        self, runtime: Runtime, read_only_image: Path, tmp_path: Path
+    ) -> None:
+        """The rest of that folder stays where it is."""
+        data = Path("/opt/gridtune-tests")
+        data.mkdir(parents=True)
+        (data / "file").write_text("data\n")
+        place = Place(runtime, tmp_path, str(read_only_image), (data / "file",))
+
+        try:
+            _, output = place.run(f"python3 -c 'print(1)'; cat {data}/file")
+        finally:
+            shutil.rmtree(data)
+
+        assert output == "1\ndata\n"
+
+    def test_links_of_the_image_are_not_followed(
+        self, runtime: Runtime, read_only_image: Path, charliecloud: Path, tmp_path: Path
+    ) -> None:
+        """They would lead somewhere else on this node."""
+        (charliecloud / "linked").symlink_to(tmp_path / "elsewhere")
+        inputs = (Path("/linked/data"),)
+
+        for image in (charliecloud, read_only_image):
+            with pytest.raises(EngineError, match="/linked is a link in the image"):
+                Place(runtime, tmp_path, str(image), inputs).start(":")
+
+        (charliecloud / "linked").unlink()
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_a_folder_is_called_by_its_path(self, runtime: Runtime, charliecloud: Path, tmp_path: Path) -> None:
+        """It has no digest; a name that leads there may lead elsewhere tomorrow."""
+        (tmp_path / "python:1").symlink_to(charliecloud)
+
+        assert runtime.prepare(Image(f"{tmp_path}/python:1"), lambda: True) == str(charliecloud)
+
+    def test_what_is_no_image_is_told(self, runtime: Runtime, tmp_path: Path) -> None:
+        """A folder without a shell, no folder at all, a reference where nothing can fetch it."""
+        for name, words in (
+            (str(tmp_path), "cannot run the image"),
+            ("/nowhere", "there is no folder /nowhere"),
+            ("python:3.12", "install charliecloud-builders"),
+        ):
+            with pytest.raises(ImageUnavailable, match=words):
+                runtime.prepare(Image(name), lambda: True)
+
+    def test_images_are_fetched_once(
+        self, runtime: Runtime, charliecloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By ch-image, of which this test has a stand-in that leaves an image as the real one does."""
+        program = tmp_path / "bin" / "ch-image"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/sh -e\necho "$CH_IMAGE_CACHE $@" >>{tmp_path}/calls\n'
+            '[ "$1 $3 $4" = "--storage pull python:3.12" ]\nmkdir -p "$2/img"\n'
+            f'cp -a {charliecloud} "$2/img/python+3.12"\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        place = Place(runtime, tmp_path / "room", "python:3.12")
+        place.folder.mkdir()
+
+        first, output = place.run("python3 -c 'print(1)'")
+        other = runtimes.load("charliecloud", OrphanGuard(), Cache(tmp_path / "cache", 2**30))
+        other.prepare(Image("python:3.12", "never"), lambda: True)
+
+        assert (first, output) == (Exit(0), "1\n")
+        assert len((tmp_path / "calls").read_text().splitlines()) == 1
+        assert (tmp_path / "calls").read_text().startswith("disabled ")
+
+    def test_the_users_own_images_are_found(
+        self, runtime: Runtime, charliecloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where ch-image keeps them."""
+        own = tmp_path / "storage" / "img" / "registry.test%mine+2"
+        own.parent.mkdir(parents=True)
+        own.symlink_to(charliecloud)
+        monkeypatch.setenv("CH_IMAGE_STORAGE", str(tmp_path / "storage"))
+
+        assert runtime.prepare(Image("registry.test/mine:2", "never"), lambda: True) == str(charliecloud)
+
+    def test_an_open_network_is_told(
+        self, runtime: Runtime, charliecloud: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Once, and only if the task did not ask for it."""
+        place = Place(runtime, tmp_path, str(charliecloud))
+
+        place.run(":", Limits(network=True))
+        silent = not caplog.records
+        place.run(":")
+        place.run(":")
+
+        assert silent
+        assert [getattr(record, "action", None) for record in caplog.records] == ["network_open"]
+
+
+class TestApptainer:
+    """What only this runtime has to do; checked against the documented command line, for lack of a package."""
+
+    @pytest.fixture
+    def runtime(self, apptainer: Apptainer, tmp_path: Path) -> Runtime:
+        """One without a guard."""
+        return runtimes.load("apptainer", OrphanGuard(), Cache(tmp_path / "cache", 2**30))
+
+    @pytest.fixture
+    def place(self, runtime: Runtime, apptainer: Apptainer, tmp_path: Path) -> Place:
+        """For its payloads."""
+        room = tmp_path / "room"
+        room.mkdir()
+        return Place(runtime, room, apptainer.image)
+
+    def test_the_command_line(self, place: Place, apptainer: Apptainer, tmp_path: Path) -> None:
+        """Contained, without a network, everything mounted by name, secrets nowhere in it."""
+        data = tmp_path / 'with, "odd": name'
+        data.mkdir()
+        place.inputs = (data,)
+
+        exit_, output = place.run("ls -d with*", Limits(gpus=("0", "1")), SECRET="s3cr3t")
+        words = apptainer.calls()[-1]["words"]
+
+        assert words[:9] == [
+            "--silent",
+            "exec",
+            "--containall",
+            "--cleanenv",
+            "--no-home",
+            "--pwd=/gridtune",
+            f"--mount=type=bind,src={place.folder}/.gridtune/tmp,dst=/tmp",
+            f"--mount=type=bind,src={place.folder},dst=/gridtune",
+            '--mount=type=bind,"src={0}","dst={0}",ro'.format(str(data).replace('"', '""')),
+        ]
+        assert words[9:13] == ["--nv", "--net", "--network", "none"]
+        assert "s3cr3t" not in " ".join(words)
+        assert exit_.code != 0, output
+
+    def test_a_network_that_is_asked_for_is_there(self, place: Place, apptainer: Apptainer) -> None:
+        """It is the node's."""
+        place.run(":", Limits(network=True))
+
+        assert not {"--net", "--nv"} & set(apptainer.calls()[-1]["words"])
+
+    def test_what_no_shell_can_hold_is_refused(self, place: Place) -> None:
+        """As by an operating system."""
+        with pytest.raises(ValueError, match="A holds a null character"):
+            place.start(":", A="\0")
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_sites_without_process_namespaces(self, is_known: bool, tmp_path: Path) -> None:
+        """There SIGTERM goes to the process group, and not to all processes of the user."""
+        if os.getuid() != 0:
+            pytest.skip("only root can make a node that is no great loss")
+        command = "sh -c 'trap \"touch saved; exit 7\" TERM; touch ready; sleep 60 & wait'"
+        node = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", NODE]
+
+        done = subprocess.run(
+            [*node, CHILD_SCRIPT, command, "known" if is_known else ""], cwd=tmp_path, capture_output=True, check=True
+        )
+
+        assert done.stdout == b"7 True\n"
+        assert (tmp_path / "saved").exists()
+
+    def test_only_some_gpus_are_seen(self, place: Place) -> None:
+        """By CUDA programs."""
+        _, output = place.run("echo $CUDA_VISIBLE_DEVICES", Limits(gpus=("0", "1")))
+
+        assert output == "0,1\n"
+
+    def test_sigterm_leaves_the_image_in_place(self, place: Place, apptainer: Apptainer) -> None:
+        """What serves the image's files does not get the signal, so a payload can load what it needs to save."""
+        handle = place.start(
+            'trap \'python3 -c "open(\\"saved\\", \\"w\\")"; exit 7\' TERM; touch ready; sleep 60 & wait'
+        )
+        await_file(place.folder / "ready")
+
+        handle.terminate()
+        exit_ = wait(handle)
+        handle.close()
+
+        assert exit_ == Exit(7)
+        assert (place.folder / "saved").exists()
+        assert "the image is gone" not in apptainer.calls()
+
+    def test_images_are_fetched_once_for_all_agents(self, place: Place, apptainer: Apptainer, tmp_path: Path) -> None:
+        """Unless the task wants them anew."""
+        image = apptainer.image
+        cache = Cache(tmp_path / "cache", 2**30)
+
+        digests = {runtimes.load("apptainer", OrphanGuard(), cache).prepare(Image(image), lambda: True) for _ in "12"}
+        once = [call["words"] for call in apptainer.calls() if call["words"][0] == "pull"]
+        runtimes.load("apptainer", OrphanGuard(), cache).prepare(Image(image, "always"), lambda: True)
+
+        assert digests == {"sif:00010203-0405-0607-0809-0a0b0c0d0e0f"}
+        assert [words[-1] for words in once] == [image]
+        assert len([call for call in apptainer.calls() if call["words"][0] == "pull"]) == 2
+
+    def test_a_plain_reference_is_one_of_docker(self, runtime: Runtime, apptainer: Apptainer) -> None:
+        """As for the other engines."""
+        runtime.prepare(Image("registry.test/python:1"), lambda: True)
+
+        assert apptainer.calls()[0]["words"][-1] == "docker://registry.test/python:1"
+
+    def test_files_and_folders_are_taken_as_they_are(
+        self, runtime: Runtime, apptainer: Apptainer, charliecloud: Path
+    ) -> None:
+        """Nothing is fetched for them."""
+        file = apptainer.folder / "registry" / "registry.test" / "python:1"
+
+        digests = [runtime.prepare(Image(str(path)), lambda: True) for path in (file, charliecloud)]
+
+        assert digests == ["sif:00010203-0405-0607-0809-0a0b0c0d0e0f", str(charliecloud)]
+        assert all("pull" not in call["words"] for call in apptainer.calls())
+
+    def test_what_cannot_be_had_is_told(self, runtime: Runtime) -> None:
+        """With what is wrong."""
+        for name, words, is_missing in (
+            ("docker://registry.test/other", "there is no image", True),
+            ("shub://registry.test/other", "Unsupported transport", False),
+            ("/nowhere.sif", "there is no /nowhere.sif", False),
+            ("nowhere.sif", "write the whole path", False),
+        ):
+            with pytest.raises(ImageUnavailable, match=words) as raised:
+                runtime.prepare(Image(name), lambda: True)
+            assert raised.value.is_missing == is_missing
+
+    def test_a_fetch_can_be_ended(self, runtime: Runtime, apptainer: Apptainer, tmp_path: Path) -> None:
+        """Nothing of it is left."""
+        (apptainer.folder / "bin" / "apptainer").write_text("#!/bin/sh\ntouch $3; sleep 60\n")
+        deadline = time.monotonic() + 0.5
+
+        with pytest.raises(FetchInterrupted):
+            runtime.prepare(Image("python:3.12"), lambda: time.monotonic() < deadline)
+
+        assert [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == []
+
+    def test_sites_without_network_namespaces(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Payloads run there all the same, and it is said once."""
+        monkeypatch.setenv("STAND_IN_NETWORK", "none of yours")
+        place.runtime = runtimes.load("apptainer", OrphanGuard(), Cache(place.folder.parent / "cache", 2**30))
+
+        exits = [place.run(":")[0] for _ in "12"]
+
+        assert exits == [Exit(0)] * 2
+        assert [record.action for record in caplog.records if hasattr(record, "action")].count("network_open") == 1
+
+
+@pytest.mark.parametrize("name", ["apptainer", "charliecloud"])
+def test_a_missing_program_is_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that an agent can say why it cannot run an image."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(RuntimeUnavailable, match="in PATH"):
+        runtimes.load(name, OrphanGuard(), Cache(tmp_path, 0))

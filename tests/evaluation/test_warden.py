@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ AGENT = """
 import sys, time
 from pathlib import Path
 from gridtune_evaluation import runtimes
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Job
 
@@ -26,7 +28,7 @@ guard = OrphanGuard(grace_seconds=0.5)
 guard.start()
 folder = Path(sys.argv[1])
 job = Job(sys.argv[2], folder, {"FIFO": str(folder / "alive")}, folder / "output.log")
-handle = runtimes.load("process", guard).start(job)
+handle = runtimes.load("process", guard, Cache(folder, 0)).start(job)
 sys.stdout.write("started\\n")
 sys.stdout.flush()
 time.sleep(60)
@@ -81,3 +83,22 @@ def _has_ended(reader: int, seconds: float) -> bool:
     """Whether the last writer of a pipe goes within some seconds."""
     ready, _, _ = select.select([reader], [], [], seconds)
     return bool(ready) and os.read(reader, 1) == b""
+
+
+def test_a_leader_passes_the_signal_on() -> None:
+    """It gets SIGTERM alone; SIGKILL goes to all of its group."""
+    other = "trap 'echo told' TERM; echo ready; while :; do sleep 0.1; done"
+    script = f'trap "exit 3" TERM; sh -c "{other}" & wait'
+    with subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        leader.stdout.readline()
+        payload = f"{leader.pid} leader"
+
+        warden.send(payload, signal.SIGTERM)
+        code = leader.wait()
+        is_left = warden.send(payload, 0)
+        time.sleep(0.3)
+        warden.send(payload, signal.SIGKILL)
+
+        assert (code, is_left) == (3, True)
+        assert leader.stdout.read() == b""  # nobody was told, and the last writer has ended

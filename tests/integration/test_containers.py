@@ -13,7 +13,8 @@ import pytest
 
 from gridtune_common.protocol import EvaluationState, Export, TaskState
 from real_service import RealService, wait_for
-from servers.docker import IMAGE, Docker
+from servers.docker import Docker
+from servers.images import IMAGE
 from service_bench import document
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "container_image"

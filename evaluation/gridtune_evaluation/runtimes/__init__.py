@@ -6,14 +6,17 @@ import importlib
 from collections.abc import Mapping
 from typing import Final, cast
 
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.port import Image, Runtime, RuntimeUnavailable
 
-#: Name → where; each class is made with the agent's `OrphanGuard` as its one argument.
+#: Name → where; each class is made with the agent's `OrphanGuard` and its `Cache`, for images that it fetches itself.
 RUNTIMES: Final[Mapping[str, str]] = {
     "process": "gridtune_evaluation.runtimes.process:Process",
     "docker": "gridtune_evaluation.runtimes.docker:Docker",
     "podman": "gridtune_evaluation.runtimes.docker:Podman",
+    "apptainer": "gridtune_evaluation.runtimes.apptainer:Apptainer",
+    "charliecloud": "gridtune_evaluation.runtimes.charliecloud:Charliecloud",
 }
 #: Those that run images, the best first.
 CONTAINERS: Final = tuple(name for name in RUNTIMES if name != "process")
@@ -21,17 +24,17 @@ CONTAINERS: Final = tuple(name for name in RUNTIMES if name != "process")
 AUTO: Final = "auto"
 
 
-def load(name: str, guard: OrphanGuard) -> Runtime:
+def load(name: str, guard: OrphanGuard, cache: Cache) -> Runtime:
     """Make the runtime called *name*, one for all slots of an agent.
 
     Raises:
         RuntimeUnavailable: This node does not have it.
     """
     module, _, attribute = RUNTIMES[name].partition(":")
-    return cast(Runtime, getattr(importlib.import_module(module), attribute)(guard))
+    return cast(Runtime, getattr(importlib.import_module(module), attribute)(guard, cache))
 
 
-def choose(agents: str, tasks: str, image: Image | None, guard: OrphanGuard) -> Runtime:
+def choose(agents: str, tasks: str, image: Image | None, guard: OrphanGuard, cache: Cache) -> Runtime:
     """The runtime for a task: the agent's choice, else the task's, else the first that this node has.
 
     Args:
@@ -39,6 +42,7 @@ def choose(agents: str, tasks: str, image: Image | None, guard: OrphanGuard) -> 
         tasks: What the task says, likewise.
         image: What the task runs in.
         guard: For the runtime.
+        cache: Likewise.
 
     Raises:
         RuntimeUnavailable: This node has none that can do it; says why for each.
@@ -47,11 +51,11 @@ def choose(agents: str, tasks: str, image: Image | None, guard: OrphanGuard) -> 
     if name == AUTO and image is None:
         name = "process"
     if name != AUTO:
-        return load(name, guard)
+        return load(name, guard, cache)
     reasons = []
     for name in CONTAINERS:
         try:
-            return load(name, guard)
+            return load(name, guard, cache)
         except RuntimeUnavailable as error:
             reasons.append(f"{name}: {error}")
     raise RuntimeUnavailable(

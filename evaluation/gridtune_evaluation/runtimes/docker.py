@@ -11,10 +11,9 @@ import fcntl
 import importlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable, Final
 
@@ -22,10 +21,10 @@ import requests
 
 from gridtune_common.protocol import Usage
 from gridtune_common.units import show_bytes
-from gridtune_evaluation.cache import FetchInterrupted
-from gridtune_evaluation.contract import UNBUFFERED
+from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.init import SCRIPT, Notes
+from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, not_had
+from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
 from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
 from gridtune_evaluation.workplace import lock_of
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("gridtune.agent")
 
-#: The working directory, as every payload in a container sees it.
-SEEN_AT: Final = PurePosixPath("/gridtune")
 _LABEL: Final = "org.gridtune.room"
 #: Seconds for one answer of the engine, and between two words of a download.
 _PATIENCE: Final = 60.0
@@ -44,10 +41,10 @@ _PATIENCE: Final = 60.0
 _AWAY: Final = 60.0
 #: Seconds between two lines about a download.
 _NEWS: Final = 10.0
+#: The states of a container that has ended; some versions of Podman say "stopped" first.
+_ENDED: Final = frozenset({"exited", "dead", "stopped"})
 #: Payloads of an agent that is root run as nobody.
 _NOBODY: Final = 65534
-#: What the engine, or the registry behind it, says of an image that does not exist.
-_NOT_THERE: Final = ("manifest unknown", "not found", "does not exist", "name unknown", "pull access denied")
 
 
 class Docker:
@@ -62,13 +59,12 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, guard: OrphanGuard) -> None:
+    def __init__(self, guard: OrphanGuard, cache: Cache) -> None:
         self._guard = guard
         self._address, self._client = _connect(self._addresses())
         self._user = _user(self._client)
         self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
-        self._images: dict[str, str] = {}
-        self._fetching = threading.Lock()
+        self._images = Images(self.name, self._bring)
 
     def _addresses(self) -> Iterable[str]:
         yield os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
@@ -79,17 +75,7 @@ class Docker:
 
     def prepare(self, image: Image | None, keep_going: Callable[[], bool]) -> str:
         """Fetch the image as its rule says, once for this agent: all of its payloads get the same."""
-        if image is None:
-            raise ImageUnavailable(f"payload.image is missing; runtime {self.name} needs one")
-        while not self._fetching.acquire(timeout=0.1):
-            if not keep_going():
-                raise FetchInterrupted("fetching an image")
-        try:
-            if image.name not in self._images:
-                self._images[image.name] = self._bring(image, keep_going)
-            return self._images[image.name]
-        finally:
-            self._fetching.release()
+        return self._images.prepare(image, keep_going)
 
     def _bring(self, image: Image, keep_going: Callable[[], bool]) -> str:
         """The id of an image that is on this node now."""
@@ -121,9 +107,7 @@ class Docker:
         if job.image is None:
             raise EngineError("there is no image to run the command in")
         with _translated("the container"):
-            container = self._client.containers.create(
-                self._images.get(job.image.name, job.image.name), **self._options(job)
-            )
+            container = self._client.containers.create(self._images.ready(job.image), **self._options(job))
         handle = ContainerHandle(container, job, self._guard, self._address, self.name)
         try:
             with _translated("the container"):
@@ -143,7 +127,7 @@ class Docker:
         return {
             "entrypoint": ["/bin/sh", "-c", SCRIPT, "gridtune"],
             "command": [job.command, str(SEEN_AT / job.output.name)],
-            "environment": {**UNBUFFERED, "HOME": "/tmp", "TMPDIR": "/tmp", **job.variables},  # noqa: S108
+            "environment": {**VARIABLES, **job.variables},
             "working_dir": str(SEEN_AT),
             "mounts": mounts,
             "user": self._user.name,
@@ -216,7 +200,7 @@ class ContainerHandle:
         """How the container's first process ended; the kernel ends all others with it."""
         if self._exit is None:
             state = self._state()
-            if state is not None and state["Status"] in ("exited", "dead"):
+            if state is not None and state["Status"] in _ENDED:
                 self._wall_seconds = time.monotonic() - self._started
                 self._exit = self._read(state)
         return self._exit
@@ -224,6 +208,8 @@ class ContainerHandle:
     def terminate(self) -> None:
         """Send SIGTERM to the first process, which hands it on."""
         self._was_told = True
+        with suppress(OSError):  # the payload may have removed the folder
+            (self._control / LEAVE).touch()
         self._signal("SIGTERM")
 
     def kill(self) -> None:
@@ -381,7 +367,7 @@ def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> No
             if not keep_going():
                 raise FetchInterrupted("fetching an image")
             if "error" in word:
-                raise _not_had(name, str(word["error"]))
+                raise not_had(name, str(word["error"]))
             detail = word.get("progressDetail") or {}
             if word.get("status") == "Downloading" and "total" in detail:
                 layers[word["id"]] = (int(detail["current"]), int(detail["total"]))
@@ -390,16 +376,8 @@ def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> No
                 _log.info("Fetching the image %s: %s of %s.", name, have, total, extra={"action": "image_fetch"})
                 news_at = time.monotonic() + _NEWS
     except docker.errors.APIError as error:
-        raise _not_had(name, str(error.explanation or error)) from error
+        raise not_had(name, str(error.explanation or error)) from error
     _log.info("Fetched the image %s.", name, extra={"action": "image_fetch_ended"})
-
-
-def _not_had(name: str, why: str) -> ImageUnavailable:
-    why = " ".join(why.split())[:500]
-    if any(word in why.lower() for word in _NOT_THERE):
-        text = f"there is no image {name}, or it needs a login on this node ({why}); correct payload.image"
-        return ImageUnavailable(text, is_missing=True)
-    return ImageUnavailable(f"the image {name} cannot be fetched: {why}")
 
 
 def _is_abandoned(room: Path) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Callable, Final
 
 from gridtune_common.protocol import Usage
 from gridtune_evaluation.orphans import OrphanGuard
@@ -21,9 +21,23 @@ PATIENT_SHELL: Final = "trap 'exit $?' TERM INT HUP; "
 
 
 def start_group(
-    argv: Sequence[str], job: Job, environment: Mapping[str, str], guard: OrphanGuard, runtime: str
+    argv: Sequence[str],
+    job: Job,
+    environment: Mapping[str, str],
+    guard: OrphanGuard,
+    runtime: str,
+    *,
+    passes_on: bool = False,
 ) -> GroupHandle:
     """Start a program for a job, on the CPUs that are the job's.
+
+    Args:
+        argv: The program and its arguments.
+        job: For which it is.
+        environment: All of its variables.
+        guard: Ends it should the agent die.
+        runtime: Whose it is, for the record.
+        passes_on: The program itself hands SIGTERM to those whom it concerns, so nobody else gets it.
 
     Raises:
         OSError: It could not be started.
@@ -39,8 +53,15 @@ def start_group(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    guard.watch(leader.pid)
-    return GroupHandle(leader, guard, MemoryGauge(leader.pid, job.limits.memory_bytes), runtime)
+    ward = f"{leader.pid} leader" if passes_on else str(leader.pid)
+    guard.watch(ward)
+    gauge = MemoryGauge(leader.pid, job.limits.memory_bytes)
+    return GroupHandle(leader, guard, ward, gauge, runtime, passes_on=passes_on)
+
+
+def gpu_variables(gpus: tuple[str, ...] | None) -> dict[str, str]:
+    """What shows CUDA programs some GPUs alone."""
+    return {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 
 @contextmanager
@@ -63,9 +84,20 @@ class GroupHandle:
     That id stays taken until the leader is reaped, so the group is only ever signalled before that.
     """
 
-    def __init__(self, leader: subprocess.Popen[bytes], guard: OrphanGuard, gauge: MemoryGauge, runtime: str) -> None:
+    def __init__(
+        self,
+        leader: subprocess.Popen[bytes],
+        guard: OrphanGuard,
+        ward: str,
+        gauge: MemoryGauge,
+        runtime: str,
+        *,
+        passes_on: bool,
+    ) -> None:
         self._leader = leader
         self._guard = guard
+        self._ward = ward
+        self._passes_on = passes_on
         self._gauge = gauge
         self._runtime = runtime
         self._exit: Exit | None = None
@@ -82,8 +114,8 @@ class GroupHandle:
         return self._exit
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group."""
-        self._signal(signal.SIGTERM)
+        """Send SIGTERM to the group, or to its leader if that passes it on."""
+        self._signal(signal.SIGTERM, os.kill if self._passes_on else os.killpg)
 
     def kill(self) -> None:
         """Send SIGKILL to the group."""
@@ -114,7 +146,7 @@ class GroupHandle:
         self._signal(signal.SIGKILL)
         status = self._reap()
         self._wall_seconds = time.monotonic() - self._started
-        self._guard.forget(self._leader.pid)
+        self._guard.forget(self._ward)
         over = self._gauge.was_over_the_limit
         self._exit = Exit(status, None, over) if status >= 0 else Exit(128 - status, -status, over)
 
@@ -126,10 +158,10 @@ class GroupHandle:
             self._gauge.note_largest_process(used.ru_maxrss)
         return self._leader.returncode
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int, send: Callable[[int, int], None] = os.killpg) -> None:
         if self._exit is not None:
             return
         try:
-            os.killpg(self._leader.pid, number)
+            send(self._leader.pid, number)
         except (ProcessLookupError, PermissionError):
             pass  # nobody left; macOS answers so for a group of which only the unreaped leader remains

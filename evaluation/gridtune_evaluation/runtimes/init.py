@@ -7,6 +7,7 @@ what all of it has used. The output goes straight to a file, in the order of wri
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Optional
@@ -15,6 +16,8 @@ from gridtune_evaluation.runtimes.groups import PATIENT_SHELL
 
 #: Where the notes of `SCRIPT` are, in the control folder.
 NOTES: Final = "container"
+#: A file there that says what SIGTERM says: before `SCRIPT` has its trap, the kernel drops a signal for process 1.
+LEAVE: Final = "leave"
 
 #: The files of both versions of control groups that say what was used: CPU time, peak memory, kills for want of memory.
 _GROUP_FILES: Final = (
@@ -27,18 +30,25 @@ _GROUP_FILES: Final = (
     "/sys/fs/cgroup/memory/memory.oom_control",
 )
 
-#: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
-SCRIPT: Final = f"""
-exec >>"$2" 2>&1 </dev/null
-asked=0
-trap 'asked=1; kill -TERM -1' TERM INT HUP
+#: Runs ``$1`` as ``$payload``, and goes on when it has ended with ``$code``; a signal is passed on and waited out.
+_WAIT: Final = f"""
 /bin/sh -c "{PATIENT_SHELL.replace("$", chr(92) + "$")}$1" &
 payload=$!
+[ "$asked" = 0 ] || kill -TERM "$payload"
 while :; do
     wait "$payload"
     code=$?
     kill -0 "$payload" 2>/dev/null || break
 done
+"""
+
+#: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
+SCRIPT: Final = f"""
+exec >>"$2" 2>&1 </dev/null
+asked=0
+trap 'asked=1; kill -TERM -1' TERM INT HUP
+[ -e "$GRIDTUNE_DIR/{LEAVE}" ] && asked=1
+{_WAIT}
 {{
     echo "asked $asked"
     for file in {" ".join(_GROUP_FILES)}; do
@@ -47,6 +57,27 @@ done
 }} >"$GRIDTUNE_DIR/{NOTES}" 2>/dev/null
 exit "$code"
 """
+
+#: The same for the first program of a container whose process 1 is the runtime's own, which passes signals on to this
+#: program alone; its arguments are the payload's command and `process_namespace` of the node. Where that is the
+#: container's as well, or nobody can tell, "all processes" could be the user's: there it is the process group.
+CHILD_SCRIPT: Final = f"""
+asked=0
+all=0
+mine=$(readlink /proc/self/ns/pid 2>/dev/null)
+[ -n "$2" ] && [ -n "$mine" ] && [ "$mine" != "$2" ] && all=-1
+trap 'asked=1; trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
+{_WAIT}
+exit "$code"
+"""
+
+
+def process_namespace() -> str:
+    """Which processes this one can see; empty if that cannot be told."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)

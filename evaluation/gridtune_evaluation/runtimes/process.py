@@ -6,9 +6,10 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Callable
 
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.contract import inherited
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.groups import PATIENT_SHELL, GroupHandle, start_group
+from gridtune_evaluation.runtimes.groups import PATIENT_SHELL, GroupHandle, gpu_variables, start_group
 from gridtune_evaluation.runtimes.port import Image, Job
 
 
@@ -17,7 +18,7 @@ class Process:
 
     name = "process"
 
-    def __init__(self, guard: OrphanGuard) -> None:
+    def __init__(self, guard: OrphanGuard, cache: Cache) -> None:
         self._guard = guard
 
     def locate(self, directory: Path) -> PurePosixPath:
@@ -33,7 +34,7 @@ class Process:
 
     def start(self, job: Job) -> GroupHandle:
         """Start the command as the leader of a new session and process group."""
-        environment = {**inherited(os.environ), **_visible(job.limits.gpus), **job.variables}
+        environment = {**inherited(os.environ), **gpu_variables(job.limits.gpus), **job.variables}
         return start_group(["/bin/sh", "-c", PATIENT_SHELL + job.command], job, environment, self._guard, self.name)
 
     def sweep(self) -> None:
@@ -41,10 +42,3 @@ class Process:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _visible(gpus: tuple[str, ...] | None) -> dict[str, str]:
-    """What shows CUDA programs some GPUs alone."""
-    if gpus is None:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
