@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gridtune_common.protocol import Advice, Fail, FailureCause, ObjectKind, Release, ReleaseCause, Tell
+from gridtune_evaluation.runtimes.port import RuntimeUnavailable
 from gridtune_evaluation.slot import End
 from gridtune_evaluation.steering import Final
 from gridtune_evaluation.testing import FakeCarrier, FakeSteering, make_lease, make_payload
@@ -244,14 +245,19 @@ def test_containers_of_dead_agents_are_removed(tmp_path: Path, docker: Docker) -
 
 def test_no_engine_is_told_before_the_first_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent says why each way to run images is not there."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
-    monkeypatch.setenv("PATH", str(tmp_path))
     fake = FakeSteering(make_payload("true", image=IMAGE), [make_lease()])
 
-    with pytest.raises(Exception, match=r"this node has nothing that runs images \(docker: no engine answers at"):
-        run_agent(fake, tmp_path)
+    with monkeypatch.context() as bare:
+        bare.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+        bare.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
+        bare.setenv("PATH", str(tmp_path))
+        with pytest.raises(
+            RuntimeUnavailable, match=r"has nothing that runs images \(docker: no engine answers at"
+        ) as it:
+            run_agent(fake, tmp_path)
+
     assert not fake.ends
+    assert all(f"{name}: " in str(it.value) for name in ("podman", "apptainer", "charliecloud"))
 
 
 def test_the_agent_inside_the_image(tmp_path: Path) -> None:
