@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test check lint slow bench lock clean
+.PHONY: setup demo test check lint slow bench agent lock clean
 
 setup: $(STAMP)
 
@@ -41,9 +41,19 @@ bench: setup
 	$(BIN)/python benchmarks/asktell.py
 	$(BIN)/python benchmarks/ask_cost.py
 
-lock:              ## renew the pinned versions in constraints.txt (needs uv)
+LIBRARIES := build/agent-libraries
+PURE := --quiet --no-deps --only-binary :all: --python-version 3.9 --target $(LIBRARIES) -r agent-constraints.txt
+
+agent: setup       ## dist/gridtune-agent.pyz: the agent as one file, for Python 3.9 and newer
+	@rm -rf $(LIBRARIES)
+	@if command -v uv >/dev/null 2>&1; then uv pip install $(PURE); else $(BIN)/python -m pip install $(PURE); fi
+	$(BIN)/python -m gridtune_steering.agentfile dist --libraries $(LIBRARIES)
+
+lock:              ## renew the pinned versions in constraints.txt and agent-constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
 	    --python-version 3.11 --extra dev --extra docker --no-emit-package gridtune pyproject.toml -o constraints.txt
+	echo requests | uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
+	    --python-version 3.9 - -o agent-constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -55,6 +55,7 @@ _ELSEWHERE: Final = frozenset(
         "GRIDTUNE_POINT",
         "GRIDTUNE_RESULT_FILE",
         "GRIDTUNE_RESUME_STEP",
+        "GRIDTUNE_RUNTIME",
         "GRIDTUNE_TASK",
         "GRIDTUNE_WALLTIME",
         "GRIDTUNE_WORK_DIR",

@@ -96,6 +96,7 @@ def inherited(surrounding: Mapping[str, str]) -> dict[str, str]:
         **UNBUFFERED,
         **{name: value for name, value in surrounding.items() if not name.startswith(_PREFIX)},
         **_activation(surrounding),
+        **_importable(surrounding),
     }
 
 
@@ -104,6 +105,14 @@ def _activation(surrounding: Mapping[str, str]) -> dict[str, str]:
         return {}
     programs = [str(Path(sys.executable).parent), *filter(None, [surrounding.get("PATH")])]
     return {"VIRTUAL_ENV": sys.prefix, "PATH": os.pathsep.join(programs)}
+
+
+def _importable(surrounding: Mapping[str, str]) -> dict[str, str]:
+    """With the agent in one file, a payload imports `gridtune` from there; the file's libraries stay out of its way."""
+    packages = Path(__file__).parents[1]
+    if packages.is_dir():
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [surrounding.get("PYTHONPATH"), str(packages)]))}
 
 
 def _shout(name: str) -> str:

@@ -50,6 +50,8 @@ class Settings:
         s3_key_id: With `s3_secret`, the credentials for S3; both empty for boto3's own ways to find them.
         data_buckets: Places in S3, each a ``BUCKET`` or ``BUCKET/PREFIX/``, whose objects tasks may name as inputs:
             their addresses are signed with the credentials of `object_store`, for its endpoint.
+        agent_libraries: A folder with the libraries that go into the agent's file; by default those of this
+            environment.
     """
 
     data: Path = Path("gridtune-data")
@@ -70,6 +72,7 @@ class Settings:
     s3_key_id: str = ""
     s3_secret: str = field(default="", repr=False)
     data_buckets: Words = ()
+    agent_libraries: str = ""
 
     def __post_init__(self) -> None:
         for name in (

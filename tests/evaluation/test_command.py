@@ -109,6 +109,7 @@ def test_module_runs_as_the_agent(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(sys.path),
         "GRIDTUNE_TOKEN": "s3cr3t",
         "GRIDTUNE_WORK_DIR": str(tmp_path),
+        "GRIDTUNE_RUNTIME": "process",
     }
     words = ["--task", "t1", "--server", "http://127.0.0.1:9", "--give-up-after", "0.1"]
 

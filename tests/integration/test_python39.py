@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,23 +10,12 @@ import pytest
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import CreateToken, Scope
+from old_python import PYTHON39
 from real_service import RealService
 from service_bench import document
 
 ROOT = Path(__file__).parents[2]
 TRAIN = "import gridtune; gridtune.report(1, loss=9); gridtune.result(loss=(gridtune.params()['x'] - 1) ** 2)\n"
-
-
-def find_python39() -> str | None:
-    """An interpreter that really starts: pyenv's shims may stand for versions that are switched off."""
-    candidates = [shutil.which("python3.9"), *map(str, Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))]
-    for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
-            return candidate
-    return None
-
-
-PYTHON39 = find_python39()
 
 
 @pytest.mark.skipif(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from gridtune_common.client import new_request_id
 from gridtune_common.protocol import Scope
 from gridtune_steering.api.app import PREFIX, create_app
 from gridtune_steering.api.routing import ROUTES, Access, Route
-from gridtune_steering.doorbell import LocalBell, WaitingRoom
+from gridtune_steering.doorbell import Gate, LocalBell, WaitingRoom
 from gridtune_steering.objectstore.folder import FolderStore
 from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull, UploadIncomplete
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
@@ -142,9 +143,44 @@ def test_only_two_routes_are_signed() -> None:
     assert {entry.name for entry in ROUTES if entry.access is Access.SIGNED} == {"put_part", "get_object"}
 
 
-def test_only_three_routes_are_open() -> None:
+def test_few_routes_are_open() -> None:
     """Opening a route is a decision, to be made here as well."""
-    assert {entry.name for entry in ROUTES if entry.access is Access.OPEN} == {"healthz", "readyz", "openapi"}
+    assert {entry.name for entry in ROUTES if entry.access is Access.OPEN} == {
+        "healthz",
+        "readyz",
+        "openapi",
+        "get_agent",
+        "get_agent_checksum",
+    }
+
+
+def test_the_agents_file_comes_with_its_checksum(api: Api) -> None:
+    """Whoever has both can verify by ``sha256sum --check``; caches have to ask whether theirs is still the right one."""
+    file, checksum = (api.call("GET", f"/agent/gridtune-agent.pyz{ending}", secret="") for ending in ("", ".sha256"))
+
+    digest = hashlib.sha256(file.data).hexdigest()
+    assert (file.mimetype, file.headers["ETag"]) == ("application/zip", f'"{digest}"')
+    assert checksum.text == f"{digest}  gridtune-agent.pyz\n"
+    assert {answer.headers["Cache-Control"] for answer in (file, checksum)} == {"no-cache"}
+
+
+def test_the_agents_file_is_not_sent_again_to_who_has_it(api: Api) -> None:
+    """The tag of an earlier answer gets 304, as often as somebody asks: each gives its place back."""
+    path = f"{PREFIX}/agent/gridtune-agent.pyz"
+    tag = api.client.head(path, buffered=True).headers["ETag"]
+
+    answers = [api.client.get(path, headers={"If-None-Match": tag}, buffered=True) for _ in range(99)]
+
+    assert {(answer.status_code, answer.data) for answer in answers} == {(304, b"")}
+
+
+def test_downloads_of_the_agent_leave_room_for_others(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs a token for it, so it must not take all threads."""
+    monkeypatch.setattr(Gate, "enter", lambda _: False)
+
+    answer = api.call("GET", "/agent/gridtune-agent.pyz", secret="")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_task_token_reaches_its_own_task_alone(api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gridtune_steering.doorbell import Gate, WaitingRoom
+from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotAuthenticated
 from gridtune_steering.services.steering import Steering
@@ -32,3 +33,12 @@ class Context:
         if self.known_caller is None:
             raise NotAuthenticated("this needs a token")
         return self.known_caller
+
+    def begin_transfer(self) -> None:
+        """Take part in the transfers; the place is given back by ``transfers.leave``.
+
+        Raises:
+            StoreAway: There are so many already that others could not be served.
+        """
+        if not self.transfers.enter():
+            raise StoreAway("too many transfers at once; try again")

@@ -9,7 +9,7 @@ from flask import Response, request, send_file
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.routing import Access, route
 from gridtune_steering.objectstore.folder import FolderStore
-from gridtune_steering.objectstore.port import NoSuchObject, StoreAway
+from gridtune_steering.objectstore.port import NoSuchObject
 from gridtune_steering.services.errors import NotFound
 
 _ANY_BYTES = "application/octet-stream"
@@ -21,7 +21,7 @@ def put_part(context: Context, key: str) -> None:
     store = _folder_store(context, key)
     length = request.content_length
     request.max_content_length = length or 0  # the limit is the size that was signed: the store reads nothing else
-    _enter(context)
+    context.begin_transfer()
     try:
         store.receive(key, request.args, request.stream, length, request.headers.get("Content-MD5"))
     finally:
@@ -38,7 +38,7 @@ def put_part(context: Context, key: str) -> None:
 def get_object(context: Context, key: str) -> Response:
     """Fetch an object, or a range of it, from its signed address."""
     path = _folder_store(context, key).fetch(key, request.args)
-    _enter(context)
+    context.begin_transfer()
     try:
         # an attachment: what trainings store is not to be shown by a browser as if it came from the service
         response = send_file(path, _ANY_BYTES, as_attachment=True, conditional=True, etag=False)
@@ -54,16 +54,6 @@ def get_object(context: Context, key: str) -> Response:
     else:
         response.call_on_close(context.transfers.leave)
     return response
-
-
-def _enter(context: Context) -> None:
-    """Take part in the transfers, if there is room.
-
-    Raises:
-        StoreAway: There are so many already that others could not be served.
-    """
-    if not context.transfers.enter():
-        raise StoreAway("too many transfers at once; try again")
 
 
 def _folder_store(context: Context, key: str) -> FolderStore:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
+from gridtune_steering import agentfile
 from gridtune_steering.assembly import assemble
 from gridtune_steering.doorbell import LocalBell
 from gridtune_steering.identity.secrets import write_private
@@ -69,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> None:
+    if settings.agent_libraries:
+        agentfile.find_libraries(settings.agent_libraries)
     steering, bell = assemble(settings)
     steering.database.migrate()
     tokens.ensure_operator(steering)
