@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test check lint slow bench agent lock clean
+.PHONY: setup demo test check lint slow bench agent wheels lock clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,10 @@ agent: setup       ## dist/gridtune-agent.pyz: the agent as one file, for Python
 	@if command -v uv >/dev/null 2>&1; then uv pip install $(PURE); else $(BIN)/python -m pip install $(PURE); fi
 	$(BIN)/python -m gridtune_steering.agentfile dist --libraries $(LIBRARIES)
 
+wheels:            ## wheels/: all that the service's image is made of, to build it without a network
+	$(PYTHON) -m pip wheel --quiet -w wheels -c constraints.txt hatchling '.[steering]'
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --python-version 3.9 -d wheels -r agent-constraints.txt
+
 lock:              ## renew the pinned versions in constraints.txt and agent-constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
 	    --python-version 3.11 --extra dev --extra docker --no-emit-package gridtune pyproject.toml -o constraints.txt
@@ -56,4 +60,4 @@ lock:              ## renew the pinned versions in constraints.txt and agent-con
 	    --python-version 3.9 - -o agent-constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist wheels .mypy_cache .ruff_cache .pytest_cache

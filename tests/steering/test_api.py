@@ -155,7 +155,7 @@ def test_few_routes_are_open() -> None:
 
 
 def test_the_agents_file_comes_with_its_checksum(api: Api) -> None:
-    """Whoever has both can verify by ``sha256sum --check``; caches have to ask whether theirs is still the right one."""
+    """It can be verified by ``sha256sum --check``; caches have to ask whether they still have the right one."""
     file, checksum = (api.call("GET", f"/agent/gridtune-agent.pyz{ending}", secret="") for ending in ("", ".sha256"))
 
     digest = hashlib.sha256(file.data).hexdigest()
