@@ -10,7 +10,7 @@ ARG BASE_IMAGE=python:3.12-slim
 FROM ${BASE_IMAGE} AS build
 # Where pip finds packages is said from outside, and this stage is not part of the image: --build-arg PIP_INDEX_URL=…
 # (no passwords: a builder's history keeps it). Without a network: `make wheels` on a machine with the image's Python
-# version, then --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=wheels.
+# version, then --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/source/wheels.
 ARG PIP_INDEX_URL
 ARG PIP_NO_INDEX
 ARG PIP_FIND_LINKS

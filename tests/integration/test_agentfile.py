@@ -126,6 +126,26 @@ def test_it_runs_in_a_bare_container(service: RealService, docker: Docker, tmp_p
     assert states(service, task) == [PointState.DONE] * 3
 
 
+def test_the_documented_job_works(service: RealService, tmp_path: Path) -> None:
+    """The script of docs/agents.md, as it stands there."""
+    task = submit(service, "python3")
+    text = (ROOT / "docs" / "agents.md").read_text()
+    (tmp_path / "job.sh").write_text(text[text.index("#!/bin/sh\n# job.sh") :].partition("```")[0])
+    (tmp_path / "token").write_text(token_for(service, task))
+
+    run = subprocess.run(
+        ["sh", "job.sh", service.url, task, "token"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert states(service, task) == [PointState.DONE] * 3
+
+
 def test_a_killed_agent_leaves_no_payload(service: RealService, tmp_path: Path) -> None:
     """The warden starts from inside the file: after kill -9 of the agent, all that held the pipe open has gone."""
     os.mkfifo(tmp_path / "alive")
