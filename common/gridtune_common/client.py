@@ -85,8 +85,8 @@ class Client:
         self._session.auth = _Bearer(token)
         # a proxy of the site cannot reach this machine's own services
         self._proxies = {"no_proxy": _LOOPBACK} if urlsplit(server).hostname in _LOOPBACK.split(",") else {}
-        if verify is not None:
-            self._session.verify = verify
+        # said with each request: for a session's own, requests takes what REQUESTS_CA_BUNDLE says instead
+        self._verify = verify
 
     def close(self) -> None:
         """Give the connection back."""
@@ -294,7 +294,9 @@ class Client:
         try:
             # the address is signed; a token is none of the store's business, nor what ~/.netrc may hold
             timeout = (_CONNECT_TIMEOUT, _READ_TIMEOUT)
-            answer = self._session.get(url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies)
+            answer = self._session.get(
+                url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies, verify=self._verify
+            )
         except requests.RequestException as error:
             raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
         return _checked(answer).content
@@ -367,6 +369,7 @@ class Client:
             "params": {key: value for key, value in (query or {}).items() if value is not None},
             "timeout": (_CONNECT_TIMEOUT, _READ_TIMEOUT + wait),
             "proxies": self._proxies,
+            "verify": self._verify,
         }
         if body is not None:
             arguments["json"] = wire.encode(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +82,34 @@ def test_the_service_says_how_much_later() -> None:
             started = time.monotonic()
             client.whoami()
         assert time.monotonic() - started >= 0.5
+
+
+def certificate(folder: Path) -> Path:
+    """A key and its certificate for 127.0.0.1 in one file, signed by nobody else."""
+    folder.mkdir()
+    path = folder / "both.pem"
+    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
+    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(path), "-out", str(folder / "certificate.pem")]
+    subprocess.run(["openssl", "req", "-x509", *words, *name, *files], capture_output=True, check=True)
+    path.write_text(path.read_text() + (folder / "certificate.pem").read_text())
+    return path
+
+
+def test_the_authority_that_was_named_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes before what the environment of a site tells all programs that use requests; theirs goes for no name."""
+    ours, sites = certificate(tmp_path / "ours"), certificate(tmp_path / "sites")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(sites))
+    with script((200, {}, ME)) as (server, url):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ours)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = url.replace("http:", "https:")
+
+        with closing(Client(url, "s", retry_for=5, verify=str(ours))) as client:
+            assert client.whoami().user == "ann"
+        with closing(Client(url, "s", retry_for=0)) as client, pytest.raises(Unreachable, match="CERTIFICATE_VERIFY"):
+            client.whoami()
 
 
 def test_patience_ends() -> None:

@@ -58,9 +58,9 @@ def states(service: RealService, task: str) -> list[PointState]:
     return [point.state for point in service.export(task).points]
 
 
-def fetch(service: RealService, folder: Path) -> Path:
+def fetch(service: RealService, folder: Path) -> str:
     """The agent, from the service."""
-    path = folder / agentfile.NAME
+    path = str(folder / agentfile.NAME)
     address = f"{service.url}/api/v1/agent/{agentfile.NAME}"
     subprocess.run(["curl", "--fail", "--silent", "--output", path, address], check=True)
     return path
@@ -73,8 +73,8 @@ def service39(tmp_path: Path) -> Iterator[RealService]:
         assert "CI" not in os.environ, "CI has Python 3.9"
         pytest.skip("no Python 3.9 here")
     libraries = tmp_path / "libraries"
-    pip = [PYTHON39, "-m", "pip", "install", "--quiet", "--no-deps", "--target", libraries]
-    subprocess.run([*pip, "-r", ROOT / "agent-constraints.txt"], check=True)
+    pip = [PYTHON39, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(libraries)]
+    subprocess.run([*pip, "-r", str(ROOT / "agent-constraints.txt")], check=True)
     service = RealService(tmp_path, settings={"GRIDTUNE_STEERING_AGENT_LIBRARIES": str(libraries)})
     service.start()
     yield service
@@ -88,7 +88,7 @@ def test_it_runs_on_python_39(service39: RealService, tmp_path: Path) -> None:
     agent = [PYTHON39, "-I", "-S", fetch(service39, tmp_path), "--server", service39.url, "--task", task]
 
     run = subprocess.run(
-        [*agent, "--work-dir", tmp_path / "work"],
+        [*agent, "--work-dir", str(tmp_path / "work")],
         env={"PATH": os.environ["PATH"], "GRIDTUNE_TOKEN": token_for(service39, task)},
         capture_output=True,
         text=True,
@@ -154,7 +154,7 @@ def test_a_killed_agent_leaves_no_payload(service: RealService, tmp_path: Path) 
     task = service.submit(document(points=1, payload={"command": command}))
     words = [sys.executable, "-I", fetch(service, tmp_path), "--server", service.url, "--task", task]
     environment = {**os.environ, "GRIDTUNE_TOKEN": token_for(service, task)}
-    with subprocess.Popen([*words, "--work-dir", tmp_path / "work"], env=environment) as agent:
+    with subprocess.Popen([*words, "--work-dir", str(tmp_path / "work")], env=environment) as agent:
         began = select.select([reader], [], [], 20)[0] and os.read(reader, 2)
 
         agent.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Images built from our definitions do what they are for."""
+"""Images built from our definitions, and the deployment made of them, do what they are for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import subprocess
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import CreateToken, PointState, Scope
 from gridtune_steering import agentfile
-from real_service import GRIDTUNE, RealService, wait_for
-from servers.docker import BASE_IMAGE, IMAGE, Docker, make_base_image
+from real_service import GRIDTUNE, RealService, free_port, wait_for
+from servers.docker import BASE_IMAGE, IMAGE, Docker, make_base_image, make_nginx_image
 from service_bench import document
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ def test_the_service_in_a_container_loses_nothing(container: Container, tmp_path
     train = "import time, gridtune; time.sleep(0.5); gridtune.result(loss=gridtune.params()['x'])\n"
     (tmp_path / "train.py").write_text(train)
     (tmp_path / "task.json").write_text(json.dumps(document(points=8, payload=PAYLOAD)))
-    submit = [*GRIDTUNE, "submit", tmp_path / "task.json", "--server", service.url, "--json"]
+    submit = [*GRIDTUNE, "submit", str(tmp_path / "task.json"), "--server", service.url, "--json"]
     environment = {**os.environ, "GRIDTUNE_TOKEN": service.token}
     said = subprocess.run(submit, env=environment, capture_output=True, text=True, check=True).stdout
     task = json.loads(said)["summary"]["id"]
@@ -150,10 +151,113 @@ def test_the_service_in_a_container_loses_nothing(container: Container, tmp_path
 def test_the_service_in_a_container_hands_out_agents_for_python_39(container: Container) -> None:
     """Whatever Python it runs on itself."""
     address = f"{container.service.url}/api/v1/agent/{agentfile.NAME}"
-    with urllib.request.urlopen(address) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as file:
+    with urllib.request.urlopen(address) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as file:  # noqa: S310
         main = file.read("__main__.py").decode()
 
     assert "needs Python 3.9 or newer" in main
+
+
+@dataclass
+class Deployment:
+    """What ``deploy/up`` starts, on this machine's network and on free ports of it."""
+
+    docker: Docker
+    folder: Path
+    port: int
+    environment: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where the proxy listens."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        """Run the one command."""
+        subprocess.run([self.folder / "up", "127.0.0.1", "localhost"], env=self.environment, check=True)
+
+    def compose(self, *words: str) -> str:
+        """What a command of docker-compose prints."""
+        command = ["docker-compose", *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def secrets(self) -> dict[str, bytes]:
+        """What was made: name and content of each file."""
+        return {path.name: path.read_bytes() for path in (self.folder / "secrets").iterdir()}
+
+    def gridtune(self, *words: str) -> str:
+        """What our command line prints, with nothing but what ``up`` has made."""
+        variables = {
+            "GRIDTUNE_SERVER": self.url,
+            "GRIDTUNE_CA": f"{self.folder}/secrets/ca.crt",
+            "GRIDTUNE_TOKEN_FILE": f"{self.folder}/secrets/operator.token",
+        }
+        command = [*GRIDTUNE, *words]
+        return subprocess.run(
+            command, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+        ).stdout
+
+
+@pytest.fixture
+def deployment(docker: Docker, steering_image: str, tmp_path: Path) -> Iterator[Deployment]:
+    """A copy of deploy/ for an engine that has no networks: the definitions are changed in that alone."""
+    if not all(shutil.which(program) for program in ("docker-compose", "nginx")):
+        assert "CI" not in os.environ, "CI has docker-compose and nginx-light"
+        pytest.skip("docker-compose or nginx is not installed")
+    make_nginx_image(docker, "localhost/tests/nginx")
+    folder, port, inner = tmp_path / "deploy", free_port(), free_port()
+    shutil.copytree(ROOT / "deploy", folder, ignore=shutil.ignore_patterns("secrets", ".env", "compose.override.yaml"))
+    conf = (folder / "nginx.conf").read_text()
+    conf = conf.replace("listen 8443", f"listen 127.0.0.1:{port}").replace("steering:8470", f"127.0.0.1:{inner}")
+    (folder / "nginx.conf").write_text(conf)
+    definition = yaml.safe_load((folder / "compose.yaml").read_text())
+    for service in definition["services"].values():
+        service["network_mode"] = "host"
+    del definition["services"]["proxy"]["ports"]
+    definition["services"]["steering"]["command"] = f"gridtune serve --host 127.0.0.1 --port {inner}"
+    (folder / "compose.yaml").write_text(yaml.safe_dump(definition))
+    images = {"NGINX_IMAGE": "localhost/tests/nginx", "STEERING_IMAGE": steering_image}
+    names = {"DOCKER_HOST": docker.address, "COMPOSE_PROJECT_NAME": "tests", "HTTPS_PORT": str(port)}
+    deployment = Deployment(docker, folder, port, {**os.environ, **images, **names})
+    yield deployment
+    deployment.compose("down", "--volumes")
+
+
+@pytest.mark.slow
+def test_one_command_starts_a_service_behind_tls(deployment: Deployment, tmp_path: Path) -> None:
+    """Submit, evaluate and keep a long log through the proxy, trusting the authority that was made for it."""
+    train = "import gridtune; print('word ' * 99_999); gridtune.result(loss=gridtune.params()['x'])\n"
+    (tmp_path / "train.py").write_text(train)
+    (tmp_path / "task.json").write_text(json.dumps(document(points=2, payload=PAYLOAD)))
+
+    deployment.up()
+    task = json.loads(deployment.gridtune("submit", str(tmp_path / "task.json"), "--json"))["summary"]["id"]
+    deployment.gridtune("agent", "--task", task, "--work-dir", str(tmp_path / "work"))
+
+    assert json.loads(deployment.gridtune("show", task, "--json"))["summary"]["counts"]["done"] == 2
+    assert deployment.gridtune("logs", task, "0").count("word") == 99_999
+    certificates = [f"{deployment.folder}/secrets/{name}.crt" for name in ("ca", "tls")]
+    subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", *certificates], check=True)
+
+
+@pytest.mark.slow
+def test_a_deployments_secrets_stay_where_they_are(deployment: Deployment) -> None:
+    """They are their owner's alone, the same after the next start, and in no command line and no log."""
+    deployment.up()
+    before = deployment.secrets()
+
+    deployment.up()
+
+    assert deployment.secrets() == before
+    files = [deployment.folder / "secrets", *(deployment.folder / "secrets").iterdir()]
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+    shown = deployment.compose("logs", "--no-color")
+    for container in deployment.compose("ps", "--quiet").split():
+        [about] = json.loads(deployment.docker.run("inspect", container))
+        shown += json.dumps([about["Path"], about["Args"], about["Config"]["Env"], about["Config"]["Cmd"]])
+    keys = [before["operator.token"].decode().strip(), before["tls.key"].decode().splitlines()[1]]
+    assert [key for key in keys if key in shown] == []
 
 
 def done(service: RealService, task: str) -> list[int]:
