@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
@@ -21,6 +22,7 @@ from gridtune_common.client import new_request_id
 from gridtune_common.protocol import CreateToken, PointState, Scope
 from gridtune_steering import agentfile
 from real_service import GRIDTUNE, RealService, free_port, wait_for
+from servers.ceph import Ceph
 from servers.docker import BASE_IMAGE, IMAGE, Docker, make_base_image, make_nginx_image
 from service_bench import document
 
@@ -186,6 +188,13 @@ class Deployment:
         """What was made: name and content of each file."""
         return {path.name: path.read_bytes() for path in (self.folder / "secrets").iterdir()}
 
+    def shown(self) -> str:
+        """All logs and command lines."""
+        texts = [self.compose("logs", "--no-color")]
+        for container in self.compose("ps", "--quiet").split():
+            texts.append(self.docker.run("inspect", "--format={{.Path}} {{.Args}} {{.Config.Cmd}}", container))
+        return "\n".join(texts)
+
     def gridtune(self, *words: str) -> str:
         """What our command line prints, with nothing but what ``up`` has made."""
         variables = {
@@ -224,21 +233,54 @@ def deployment(docker: Docker, steering_image: str, tmp_path: Path) -> Iterator[
     deployment.compose("down", "--volumes")
 
 
+def evaluate_with_long_logs(deployment: Deployment, folder: Path) -> str:
+    """Submit a task and evaluate it with an agent that knows nothing but the proxy; returns the task."""
+    train = "import gridtune; print('word ' * 99_999); gridtune.result(loss=gridtune.params()['x'])\n"
+    (folder / "train.py").write_text(train)
+    (folder / "task.json").write_text(json.dumps(document(points=2, payload=PAYLOAD)))
+    said = deployment.gridtune("submit", str(folder / "task.json"), "--json")
+    task: str = json.loads(said)["summary"]["id"]
+    deployment.gridtune("agent", "--task", task, "--work-dir", str(folder / "work"))
+    return task
+
+
 @pytest.mark.slow
 def test_one_command_starts_a_service_behind_tls(deployment: Deployment, tmp_path: Path) -> None:
     """Submit, evaluate and keep a long log through the proxy, trusting the authority that was made for it."""
-    train = "import gridtune; print('word ' * 99_999); gridtune.result(loss=gridtune.params()['x'])\n"
-    (tmp_path / "train.py").write_text(train)
-    (tmp_path / "task.json").write_text(json.dumps(document(points=2, payload=PAYLOAD)))
-
     deployment.up()
-    task = json.loads(deployment.gridtune("submit", str(tmp_path / "task.json"), "--json"))["summary"]["id"]
-    deployment.gridtune("agent", "--task", task, "--work-dir", str(tmp_path / "work"))
+
+    task = evaluate_with_long_logs(deployment, tmp_path)
 
     assert json.loads(deployment.gridtune("show", task, "--json"))["summary"]["counts"]["done"] == 2
     assert deployment.gridtune("logs", task, "0").count("word") == 99_999
+    assert "signature" not in deployment.compose("logs", "--no-color")
     certificates = [f"{deployment.folder}/secrets/{name}.crt" for name in ("ca", "tls")]
     subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", *certificates], check=True)
+
+
+@pytest.mark.slow
+def test_a_deployment_keeps_objects_in_s3(deployment: Deployment, ceph: Ceph, tmp_path: Path) -> None:
+    """Where its settings say so, with credentials from there."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=ceph.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ceph.key_id,
+        aws_secret_access_key=ceph.secret,
+    )
+    client.create_bucket(Bucket="deployment")
+    (deployment.folder / "secrets").mkdir()
+    (deployment.folder / "secrets" / "settings.env").write_text(
+        f"GRIDTUNE_STEERING_OBJECT_STORE=s3://deployment/here?endpoint={ceph.endpoint}\n"
+        f"GRIDTUNE_STEERING_S3_KEY_ID={ceph.key_id}\nGRIDTUNE_STEERING_S3_SECRET={ceph.secret}\n"
+    )
+    deployment.up()
+
+    task = evaluate_with_long_logs(deployment, tmp_path)
+
+    assert deployment.gridtune("logs", task, "0").count("word") == 99_999
+    assert client.list_objects_v2(Bucket="deployment", Prefix="here/")["KeyCount"] == 2
+    assert ceph.secret not in deployment.shown()
 
 
 @pytest.mark.slow
@@ -252,12 +294,9 @@ def test_a_deployments_secrets_stay_where_they_are(deployment: Deployment) -> No
     assert deployment.secrets() == before
     files = [deployment.folder / "secrets", *(deployment.folder / "secrets").iterdir()]
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
-    shown = deployment.compose("logs", "--no-color")
-    for container in deployment.compose("ps", "--quiet").split():
-        [about] = json.loads(deployment.docker.run("inspect", container))
-        shown += json.dumps([about["Path"], about["Args"], about["Config"]["Env"], about["Config"]["Cmd"]])
-    keys = [before["operator.token"].decode().strip(), before["tls.key"].decode().splitlines()[1]]
-    assert [key for key in keys if key in shown] == []
+    shown = deployment.shown()
+    assert before["operator.token"].decode().strip() not in shown
+    assert before["tls.key"].decode().splitlines()[1] not in shown
 
 
 def done(service: RealService, task: str) -> list[int]:
