@@ -208,13 +208,19 @@ class Deployment:
         ).stdout
 
 
-@pytest.fixture
-def deployment(docker: Docker, steering_image: str, tmp_path: Path) -> Iterator[Deployment]:
-    """A copy of deploy/ for an engine that has no networks: the definitions are changed in that alone."""
+@pytest.fixture(scope="module")
+def nginx_image(docker: Docker) -> str:
+    """An image of nginx; where a program is missing, tests of deployments are skipped, but not in CI."""
     if not all(shutil.which(program) for program in ("docker-compose", "nginx")):
         assert "CI" not in os.environ, "CI has docker-compose and nginx-light"
         pytest.skip("docker-compose or nginx is not installed")
     make_nginx_image(docker, "localhost/tests/nginx")
+    return "localhost/tests/nginx"
+
+
+@pytest.fixture
+def deployment(docker: Docker, nginx_image: str, steering_image: str, tmp_path: Path) -> Iterator[Deployment]:
+    """A copy of deploy/ for an engine that has no networks: the definitions are changed in that alone."""
     folder, port, inner = tmp_path / "deploy", free_port(), free_port()
     shutil.copytree(ROOT / "deploy", folder, ignore=shutil.ignore_patterns("secrets", ".env", "compose.override.yaml"))
     conf = (folder / "nginx.conf").read_text()
@@ -226,7 +232,7 @@ def deployment(docker: Docker, steering_image: str, tmp_path: Path) -> Iterator[
     del definition["services"]["proxy"]["ports"]
     definition["services"]["steering"]["command"] = f"gridtune serve --host 127.0.0.1 --port {inner}"
     (folder / "compose.yaml").write_text(yaml.safe_dump(definition))
-    images = {"NGINX_IMAGE": "localhost/tests/nginx", "STEERING_IMAGE": steering_image}
+    images = {"NGINX_IMAGE": nginx_image, "STEERING_IMAGE": steering_image}
     names = {"DOCKER_HOST": docker.address, "COMPOSE_PROJECT_NAME": "tests", "HTTPS_PORT": str(port)}
     deployment = Deployment(docker, folder, port, {**os.environ, **images, **names})
     yield deployment
