@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gridtune_evaluation import warden
+from gridtune_evaluation import runtimes, warden
+from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.port import Job
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
 AGENT = """
@@ -59,6 +61,34 @@ def test_payload_ends_when_its_agent_is_killed(tmp_path: Path, command: str) -> 
         assert lives_on
         assert _has_ended(reader, 10)
     os.close(reader)
+
+
+class SlowGuard(OrphanGuard):
+    """Takes its time to write a payload down, and looks what it does meanwhile."""
+
+    def __init__(self, begun: Path) -> None:
+        super().__init__()
+        self._begun = begun
+        self.saw_it_begin = False
+
+    def watch(self, payload: int | str) -> None:
+        """Be slow."""
+        time.sleep(0.3)
+        self.saw_it_begin = self._begun.exists()
+
+
+def test_nothing_begins_before_the_warden_knows_of_it(tmp_path: Path) -> None:
+    """An agent that is killed in the moment of the start leaves nothing behind either."""
+    guard = SlowGuard(tmp_path / "begun")
+    job = Job("touch begun; read nothing; echo $?", tmp_path, {}, tmp_path / "output.log")
+
+    handle = runtimes.load("process", guard, Cache(tmp_path / "cache", 2**30)).start(job)
+    while handle.poll() is None:
+        time.sleep(0.02)
+
+    assert not guard.saw_it_begin
+    assert (tmp_path / "begun").exists()
+    assert (tmp_path / "output.log").read_text() == "1\n"  # and its input is empty
 
 
 def test_warden_keeps_the_books() -> None:

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Callable, Final
+from contextlib import contextmanager, suppress
+from typing import IO, Callable, Final, cast
 
 from gridtune_common.protocol import Usage
 from gridtune_evaluation.orphans import OrphanGuard
@@ -18,6 +18,9 @@ from gridtune_evaluation.runtimes.port import Exit, Job
 #: SIGTERM goes to the shell and to what it runs. Without this the shell would die at once, and with it what it waits
 #: for; so it waits, begins nothing new, and ends with the code of what it waited for. Programs do not inherit a trap.
 PATIENT_SHELL: Final = "trap 'exit $?' TERM INT HUP; "
+
+#: Begins what follows when it is told to, and not at all if the agent dies before.
+_WHEN_TOLD: Final = ("/bin/sh", "-c", 'read -r gridtune_begin || exit 1; exec "$@" </dev/null', "sh")
 
 
 def start_group(
@@ -45,16 +48,17 @@ def start_group(
     """
     with job.output.open("ab") as output, _running_on(job.limits.cpus):
         leader = subprocess.Popen(
-            list(argv),
+            [*_WHEN_TOLD, *argv],
             cwd=job.directory,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     ward = f"{leader.pid} leader" if passes_on else str(leader.pid)
     guard.watch(ward)
+    _tell_to_begin(cast(IO[bytes], leader.stdin))
     gauge = MemoryGauge(leader.pid, job.limits.memory_bytes)
     return GroupHandle(leader, guard, ward, gauge, runtime, passes_on=passes_on)
 
@@ -62,6 +66,11 @@ def start_group(
 def gpu_variables(gpus: tuple[str, ...] | None) -> dict[str, str]:
     """What shows CUDA programs some GPUs alone."""
     return {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+
+
+def _tell_to_begin(leaders_input: IO[bytes]) -> None:
+    with suppress(BrokenPipeError), leaders_input:  # it may have been killed meanwhile
+        leaders_input.write(b"\n")
 
 
 @contextmanager
