@@ -18,7 +18,8 @@ from gridtune_common.protocol import CreateToken, PointState, Scope
 from gridtune_steering import agentfile
 from old_python import PYTHON39
 from real_service import RealService
-from servers.docker import IMAGE, Docker
+from servers.docker import Docker
+from servers.images import IMAGE
 from service_bench import document
 
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,8 @@ from gridtune_common.protocol import CreateToken, PointState, Scope
 from gridtune_steering import agentfile
 from real_service import GRIDTUNE, RealService, free_port, wait_for
 from servers.ceph import Ceph
-from servers.docker import BASE_IMAGE, IMAGE, Docker, make_base_image, make_nginx_image
+from servers.docker import Docker
+from servers.images import IMAGE, write_base, write_nginx
 from service_bench import document
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +98,9 @@ def steering_image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     shutil.copytree(ROOT, context, ignore=shutil.ignore_patterns(*left_out))
     subprocess.run(["make", "--quiet", "wheels", f"PYTHON={sys.base_prefix}/bin/python3"], cwd=context, check=True)
-    make_base_image(docker, BASE_IMAGE)
-    options = {"BASE_IMAGE": BASE_IMAGE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/source/wheels"}
+    write_base(context.with_name("base"))
+    docker.build("localhost/tests/base", context.with_name("base"))
+    options = {"BASE_IMAGE": "localhost/tests/base", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/source/wheels"}
     words = [f"--build-arg={name}={text}" for name, text in options.items()]
     docker.build("localhost/tests/steering", context, "--file", str(context / "containers/steering.Dockerfile"), *words)
     return "localhost/tests/steering"
@@ -209,12 +211,14 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def nginx_image(docker: Docker) -> str:
+def nginx_image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An image of nginx; where a program is missing, tests of deployments are skipped, but not in CI."""
     if not all(shutil.which(program) for program in ("docker-compose", "nginx")):
         assert "CI" not in os.environ, "CI has docker-compose and nginx-light"
         pytest.skip("docker-compose or nginx is not installed")
-    make_nginx_image(docker, "localhost/tests/nginx")
+    context = tmp_path_factory.mktemp("nginx")
+    write_nginx(context)
+    docker.build("localhost/tests/nginx", context)
     return "localhost/tests/nginx"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ensurepip
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,7 +18,7 @@ from typing import Final
 IMAGE: Final = "localhost/tests/python:latest"
 #: The image's own variables.
 VARIABLES: Final[Mapping[str, str]] = {
-    "PATH": "/opt/python/bin:/usr/bin:/bin",
+    "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin",
     "LD_LIBRARY_PATH": "/opt/python/lib",
     "IMAGES_OWN": "yes",
 }
@@ -27,10 +30,12 @@ _TOOLS = (
         for name in ("bash", "cat", "chmod", "cp", "date", "grep", "kill", "ls", "mkdir", "mv", "rm", "sed")
     ),
     *(f"/bin/{name}" for name in ("sleep", "dd", "touch")),
-    *(f"/usr/bin/{name}" for name in ("env", "head", "id", "nproc", "readlink", "tail", "wc")),
+    *(f"/usr/bin/{name}" for name in ("env", "head", "id", "nproc", "readlink", "sha256sum", "tail", "wc")),
 )
 #: Left out of the image's Python: what tests do not need and makes it large.
 _LEFT_OUT = ("site-packages", "test", "idlelib", "tkinter", "__pycache__", "ensurepip", "lib2to3", "turtledemo")
+#: Libraries that compiled packages take for granted.
+_EXPECTED = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libstdc++.so.6", "libutil.so.1")
 _FOLDERS = ("tmp", "proc", "sys", "dev", "etc")
 #: Files that an engine or `ch-run` covers with its own.
 _EMPTY = ("etc/passwd", "etc/group")
@@ -69,6 +74,35 @@ def load(engine: Callable[..., str], folder: Path) -> None:
     engine("import", *variables, str(packed), IMAGE)
     packed.unlink()
     assert engine("run", "--rm", "--network=none", IMAGE, "python3", "-c", "print('fine')") == "fine"
+
+
+def write_base(context: Path) -> None:
+    """Write what makes `IMAGE` an image to build others on: pip, and what compiled packages expect."""
+    python = context / "python" / "lib"
+    [pip] = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    with zipfile.ZipFile(pip) as wheel:
+        wheel.extractall(  # noqa: S202 - this Python brought it
+            python / f"python{sysconfig.get_python_version()}" / "site-packages"
+        )
+    cached = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    for library in _EXPECTED:
+        [path, *_] = [line.split()[-1] for line in cached.splitlines() if line.split()[0] == library]
+        shutil.copy(path, python / library)
+    (context / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY python /opt/python\n")
+
+
+def write_nginx(context: Path) -> None:
+    """Write what an image of this machine's nginx is built of (Debian: nginx-light), to be used as the usual one is."""
+    program = shutil.which("nginx")
+    assert program is not None
+    for path in (program, *_libraries([Path(program)])):
+        copy = context / "root" / path.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    (context / "root" / "etc").mkdir()
+    (context / "root" / "etc" / "passwd").write_text("nobody:x:65534:65534::/:\n")
+    (context / "root" / "etc" / "group").write_text("nogroup:x:65534:\n")
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY root /\nCMD ["nginx", "-g", "daemon off;"]\n')
 
 
 def _contents() -> dict[str, Path]:
