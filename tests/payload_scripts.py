@@ -19,6 +19,7 @@ from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.slot import End
 from gridtune_evaluation.steering import Final
 from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
+from gridtune_evaluation.untrusted import PayloadFile
 
 SERVER = "https://tune.example.org"
 
@@ -46,6 +47,11 @@ def result(file: str = "output.json", **metrics: Any) -> str:
 def report(**fields: Any) -> str:
     """A command that appends a line to the reports."""
     return f'echo {shlex.quote(json.dumps(fields))} >> "$GRIDTUNE_DIR/reports.jsonl"'
+
+
+def payload_file(path: Path) -> PayloadFile:
+    """A file of a payload whose working directory is its folder."""
+    return PayloadFile(path.parent, path)
 
 
 def settings(work: Path, **changes: Any) -> Settings:

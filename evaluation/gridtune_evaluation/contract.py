@@ -34,6 +34,7 @@ from typing import Any, Final
 
 from gridtune_common import protocol
 from gridtune_evaluation.plan import Plan
+from gridtune_evaluation.untrusted import PayloadFile
 
 _PREFIX: Final = "GRIDTUNE_"
 #: For Python programs, unless somebody says otherwise.
@@ -41,19 +42,22 @@ UNBUFFERED: Final = {"PYTHONUNBUFFERED": "1"}
 
 
 class Room:
-    """The working directory of one evaluation, and the names of the files in it that the contract knows."""
+    """The working directory of one evaluation, and the names of the files in it that the contract knows.
+
+    Once the payload has begun, they may be anything: see `untrusted`.
+    """
 
     def __init__(self, directory: Path, plan: Plan) -> None:
         self.directory = directory
         self.control = directory / ".gridtune"
         self.input = directory / "input.json"
-        self.output = directory / "output.log"
-        self.result = directory / plan.result_file
-        self.reports = self.control / "reports.jsonl"
-        self.stop = self.control / "stop"
         self.saved = directory / ".gridtune-saved"
-        self.save_request = self.control / "checkpoint"
         self.scratch = self.control / "tmp"
+        self.stop = self.control / "stop"
+        self.output = PayloadFile(directory, directory / "output.log")
+        self.result = PayloadFile(directory, directory / plan.result_file)
+        self.reports = PayloadFile(directory, self.control / "reports.jsonl")
+        self.save_request = PayloadFile(directory, self.control / "checkpoint")
 
     def furnish(self, values: Mapping[str, Any]) -> None:
         """Write what the payload reads."""
@@ -80,7 +84,7 @@ def variables(
         **plan.environment,
         **{f"GRIDTUNE_PARAM_{_shout(name)}": _text(value) for name, value in values_of(lease, plan).items()},
         "GRIDTUNE_DIR": path(room.control),
-        "GRIDTUNE_RESULT_FILE": path(room.result),
+        "GRIDTUNE_RESULT_FILE": path(room.result.path),
         "GRIDTUNE_TASK": lease.task,
         "GRIDTUNE_POINT": str(lease.point),
         "GRIDTUNE_EVALUATION": lease.evaluation,

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from gridtune_evaluation.shares import Share
 from gridtune_evaluation.shutdown import Shutdown
 from gridtune_evaluation.steering import Final as FinalWord
 from gridtune_evaluation.transfer import TransferError
+from gridtune_evaluation.untrusted import touch
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -144,7 +145,10 @@ class _Attempt:
         saver.start(restored)
         try:
             handle = equipment.runtime.start(job)
-        except (OSError, ValueError, EngineError) as error:
+        except (EngineError, ImageUnavailable) as error:
+            saver.give_up()
+            return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
+        except (OSError, ValueError) as error:
             saver.give_up()
             return failure(lease, FailureCause.START, f"the command could not be started: {error}")
         self._leaving.payload_began()
@@ -180,7 +184,7 @@ class _Attempt:
             command=fill(plan.command, values, {*plan.parameters, *values}),
             directory=room.directory,
             variables=variables(plan, lease, room, self._equipment.runtime.locate(room.directory), resume_step),
-            output=room.output,
+            output=room.output.path,
             image=plan.image,
             limits=self._share.limits(plan.needs),
             inputs=inputs,
@@ -286,7 +290,8 @@ class _Watch:
         if self.leave is not None:
             _log.info("Ending a payload: %s.", self.leave.value, extra={"action": "payload_asked_to_leave"})
             self._kill_at = self._time_left.end_of_grace(self._plan.grace_seconds)
-            self._room.stop.touch()
+            with suppress(OSError):  # it may have removed even the folder; the signal counts
+                touch(self._room.directory, self._room.stop)
             self._handle.terminate()
 
     def _consider_killing(self) -> None:

@@ -26,6 +26,7 @@ from gridtune_evaluation.outage import is_forbidden, passes
 from gridtune_evaluation.steering import Connect
 from gridtune_evaluation.storing import store
 from gridtune_evaluation.transfer import GaveUp, TransferError
+from gridtune_evaluation.untrusted import PayloadFile
 from gridtune_evaluation.workplace import make_private
 
 _log = logging.getLogger("gridtune.agent")
@@ -60,12 +61,12 @@ class LogKeeper:
                 draft.unlink(missing_ok=True)
         self._thread.start()
 
-    def keep(self, lease: protocol.Lease, output: Path) -> None:
+    def keep(self, lease: protocol.Lease, output: PayloadFile) -> None:
         """Pack the output of an evaluation that has ended, if it is long; trouble with the disk is only logged."""
         target = self._folder / f"{lease.evaluation}.{lease.epoch}.gz"
         draft = target.with_suffix(".draft")
         try:
-            if output.stat().st_size <= logs.SHORT:
+            if output.status().st_size <= logs.SHORT:
                 return
             logs.compress(output, draft)
             os.replace(draft, target)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from gridtune_evaluation.untrusted import PayloadFile
+
 #: Bytes of an output that are kept, unpacked.
 LIMIT: Final = 64 * 2**20
 _CHUNK: Final = 2**20
@@ -20,7 +22,7 @@ _MEMORY: Final = 64
 _LEVEL: Final = 6
 
 
-def compress(output: Path, target: Path, limit: int = LIMIT) -> None:
+def compress(output: PayloadFile, target: Path, limit: int = LIMIT) -> None:
     """Pack an output by gzip; of a long one its beginning and its end, with a line between them that says so.
 
     The same output gives the same bytes. What is printed meanwhile is left out.
@@ -28,7 +30,7 @@ def compress(output: Path, target: Path, limit: int = LIMIT) -> None:
     Raises:
         OSError: There is no output, or the disk.
     """
-    with output.open("rb") as source, target.open("wb") as file:
+    with output.open() as source, target.open("wb") as file:
         with gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0) as packed:
             for chunk in _kept(source, os.fstat(source.fileno()).st_size, limit):
                 packed.write(chunk)
@@ -55,11 +57,11 @@ class Tail:
     """Follows a file that somebody else writes, and may also truncate or replace.
 
     Args:
-        path: The file; it need not exist yet.
+        output: The file; it need not exist yet.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, output: PayloadFile) -> None:
+        self._output = output
         self._inode = -1
         self._memory: tuple[int, bytes] = (0, b"")
 
@@ -69,7 +71,7 @@ class Tail:
         A character of which not all bytes are there yet waits for the next call.
         """
         try:
-            with self._path.open("rb") as file:
+            with self._output.open() as file:
                 return self._piece(file, offset, max(limit, 4))
         except FileNotFoundError:
             return Piece("", offset if self._inode == -1 else 0, restarted=self._inode != -1 and offset > 0)

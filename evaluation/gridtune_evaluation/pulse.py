@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from gridtune_common import protocol
@@ -21,6 +20,7 @@ from gridtune_common.protocol import Advice
 from gridtune_evaluation.logs import Tail
 from gridtune_evaluation.outage import Outage, is_forbidden, passes
 from gridtune_evaluation.steering import Connect, Steering
+from gridtune_evaluation.untrusted import PayloadFile
 
 _log = logging.getLogger("gridtune.agent")
 
@@ -45,7 +45,7 @@ class Pulse:
         output: Where the payload prints to.
     """
 
-    def __init__(self, lease: protocol.Lease, connect: Connect, output: Path) -> None:
+    def __init__(self, lease: protocol.Lease, connect: Connect, output: PayloadFile) -> None:
         self._lease = lease
         self._connect = connect
         self._changed = threading.Condition()
@@ -199,9 +199,9 @@ class Pulse:
         return {"action": "pulse", "point": self._lease.point, "evaluation": self._lease.evaluation}
 
 
-def _near_the_end(output: Path) -> int:
+def _near_the_end(output: PayloadFile) -> int:
     """Where to begin to show an output that may be long."""
     try:
-        return max(output.stat().st_size - 2 * _WATCH_BYTES, 0)
+        return max(output.status().st_size - 2 * _WATCH_BYTES, 0)
     except OSError:
         return 0

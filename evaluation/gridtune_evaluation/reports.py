@@ -10,29 +10,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, Final
 
 from gridtune_common.protocol import Metrics, Report
 from gridtune_evaluation.metrics import is_number, metrics_of
+from gridtune_evaluation.untrusted import PayloadFile
 
 _log = logging.getLogger("gridtune.agent")
 
 #: Steps beyond this cannot be kept apart by everybody who reads JSON.
 _HIGHEST_STEP: Final = 2**53
+#: Bytes that are read at once.
+_AT_ONCE: Final = 64 * 2**20
 
 
 class ReportReader:
     """Reads the lines that were added since the last look.
 
     Args:
-        path: The file, which need not exist yet.
+        file: Need not exist yet.
         objectives: The metrics that make a report worth remembering as a result.
         resume_step: Where the training goes on from, if it does.
     """
 
-    def __init__(self, path: Path, objectives: Collection[str], resume_step: int | None = None) -> None:
-        self._path = path
+    def __init__(self, file: PayloadFile, objectives: Collection[str], resume_step: int | None = None) -> None:
+        self._file = file
         self._objectives = objectives
         self._offset = 0
         self._highest_step = resume_step or 0
@@ -49,17 +51,19 @@ class ReportReader:
         """The new reports; a line without its end waits for it, unless the payload has *ended*."""
         data = self._new_data()
         complete = len(data) if ended else data.rfind(b"\n") + 1
+        if len(data) == _AT_ONCE and not complete:
+            complete = len(data)  # no line is as long
         self._offset += complete
         reports = (self._parsed(line) for line in data[:complete].splitlines() if line.strip())
         return [report for report in reports if report is not None]
 
     def _new_data(self) -> bytes:
         try:
-            with self._path.open("rb") as file:
+            with self._file.open() as file:
                 if file.seek(0, 2) < self._offset:
                     self._offset = 0  # it was written anew
                 file.seek(self._offset)
-                return file.read()
+                return file.read(_AT_ONCE)
         except FileNotFoundError:
             return b""
 
@@ -94,4 +98,4 @@ class ReportReader:
         self.n_invalid += 1
         shown = line[:200].decode("utf-8", "replace")
         extra = {"action": "report_invalid", "n_invalid": self.n_invalid}
-        _log.warning("Skipped a line of %s (%s): %s", self._path, why, shown, extra=extra)
+        _log.warning("Skipped a line of %s (%s): %s", self._file.path, why, shown, extra=extra)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from re import Pattern
 from typing import Any, Final, Optional
 
 from gridtune_common.protocol import Metrics
+from gridtune_common.units import show_bytes
 from gridtune_evaluation.metrics import clean, finite, metrics_of
+from gridtune_evaluation.untrusted import PayloadFile
 
 #: Read this much of the output's end, in bytes, when looking for metrics in it.
 _SEARCHED: Final = 64 * 2**20
+#: Larger result files are a mistake, in bytes.
+_LARGEST: Final = 16 * 2**20
 _FAILED: Final = frozenset({"failed", "fail", "error"})
 _ABOUT: Final = frozenset({"status", "message"})
 
@@ -38,28 +40,33 @@ class ResultFile:
     flaw: str = ""
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(file: PayloadFile) -> Stamp:
     """Something that changes when the file does; None for no file."""
     try:
-        found = os.stat(path)
+        found = file.status()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def read_result_file(path: Path, objectives: tuple[str, ...], before: Stamp = None) -> ResultFile | None:
+def read_result_file(file: PayloadFile, objectives: tuple[str, ...], before: Stamp = None) -> ResultFile | None:
     """Read the result file; None if the payload left none (*before* is its stamp from before the start).
 
     A lone objective may be called ``loss``.
     """
-    if stamp(path) in (None, before):
+    if stamp(file) in (None, before):
         return None
+    name = file.path.name
     try:
-        data = json.loads(path.read_bytes())
+        with file.open() as opened:
+            content = opened.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            return ResultFile(flaw=f"{name} is larger than {show_bytes(_LARGEST)}; metrics are a few numbers")
+        data = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
-        return ResultFile(flaw=f"{path.name} is not JSON: {error}")
+        return ResultFile(flaw=f"{name} is not JSON: {error}")
     if not isinstance(data, dict):
-        return ResultFile(flaw=f'{path.name} is not an object such as {{"{objectives[0]}": 0.2}}')
+        return ResultFile(flaw=f'{name} is not an object such as {{"{objectives[0]}": 0.2}}')
     return ResultFile(
         metrics=_named(metrics_of(data, without=_ABOUT), objectives),
         has_failed=_has_failed(data.get("status")),
@@ -67,11 +74,11 @@ def read_result_file(path: Path, objectives: tuple[str, ...], before: Stamp = No
     )
 
 
-def search_output(path: Path, patterns: Mapping[str, Pattern[str]]) -> Metrics:
+def search_output(file: PayloadFile, patterns: Mapping[str, Pattern[str]]) -> Metrics:
     """The last match of each pattern, its first group or all of it, as a number; None if it is none."""
     if not patterns:
         return {}
-    text = tail(path, _SEARCHED)
+    text = tail(file, _SEARCHED)
     found: dict[str, float | None] = {}
     for metric, pattern in patterns.items():
         for match in pattern.finditer(text):
@@ -79,12 +86,12 @@ def search_output(path: Path, patterns: Mapping[str, Pattern[str]]) -> Metrics:
     return found
 
 
-def tail(path: Path, n_bytes: int) -> str:
+def tail(file: PayloadFile, n_bytes: int) -> str:
     """The end of a file as text; empty if there is none."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - n_bytes, 0))
-            return clean(file.read().decode("utf-8", "replace"))
+        with file.open() as opened:
+            opened.seek(max(opened.seek(0, 2) - n_bytes, 0))
+            return clean(opened.read(n_bytes).decode("utf-8", "replace"))
     except OSError:
         return ""
 

@@ -35,9 +35,12 @@ from gridtune_evaluation.steering import Connect
 from gridtune_evaluation.storing import store
 from gridtune_evaluation.timeleft import TimeLeft
 from gridtune_evaluation.transfer import TransferError
+from gridtune_evaluation.untrusted import unlink
 
 _log = logging.getLogger("gridtune.agent")
 
+#: What a payload asks for is a line, in bytes.
+_LONGEST_REQUEST: Final = 4096
 #: Seconds between two looks for the payload's own wish.
 _LOOK: Final = 0.1
 #: The contract's own files, which are new for each evaluation.
@@ -189,7 +192,9 @@ class Saver:
         finally:
             if request is not None and self._read_request() == request:
                 with suppress(OSError):
-                    self._room.save_request.unlink()  # tells the payload that its files are its own again
+                    unlink(
+                        self._room.directory, self._room.save_request.path
+                    )  # tells the payload that its files are its own again
 
     def _pack(self, step: int | None, interrupted: bool) -> None:
         started = time.monotonic()
@@ -222,7 +227,8 @@ class Saver:
 
     def _read_request(self) -> str | None:
         try:
-            return self._room.save_request.read_text(encoding="utf-8", errors="replace")
+            with self._room.save_request.open() as file:
+                return file.read(_LONGEST_REQUEST).decode("utf-8", "replace")
         except OSError:
             return None
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridtune_evaluation.logs import LIMIT, Tail, compress
+from payload_scripts import payload_file
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def log(tmp_path: Path) -> Path:
 
 def packed(log: Path, limit: int = LIMIT) -> bytes:
     """What is in a packed output."""
-    compress(log, log.with_suffix(".gz"), limit)
+    compress(payload_file(log), log.with_suffix(".gz"), limit)
     return gzip.decompress(log.with_suffix(".gz").read_bytes())
 
 
@@ -39,9 +40,9 @@ def test_the_same_output_gives_the_same_bytes(log: Path, tmp_path: Path) -> None
     """Neither the time nor the name of a file is in its packed form."""
     log.write_bytes(b"hello")
 
-    compress(log, tmp_path / "a.gz")
+    compress(payload_file(log), tmp_path / "a.gz")
     os.utime(log, (0, 0))
-    compress(log, tmp_path / "b.gz")
+    compress(payload_file(log), tmp_path / "b.gz")
 
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
@@ -72,7 +73,7 @@ def test_an_empty_output_is_an_output(log: Path) -> None:
 def test_no_output_is_an_error(log: Path) -> None:
     """What is not there cannot be packed."""
     with pytest.raises(FileNotFoundError):
-        compress(log, log.with_suffix(".gz"))
+        compress(payload_file(log), log.with_suffix(".gz"))
 
 
 # --- following ----------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_no_output_is_an_error(log: Path) -> None:
 
 def test_an_output_is_followed(log: Path) -> None:
     """Each piece begins where the one before has ended."""
-    tail = Tail(log)
+    tail = Tail(payload_file(log))
     log.write_text("epoch 1\n")
     first = tail.since(0, 1000)
     with log.open("a") as file:
@@ -93,13 +94,13 @@ def test_an_output_is_followed(log: Path) -> None:
 
 def test_what_is_not_there_yet_is_empty(log: Path) -> None:
     """A payload that has not started has printed nothing."""
-    assert Tail(log).since(0, 10).text == ""
+    assert Tail(payload_file(log)).since(0, 10).text == ""
 
 
 def test_long_pieces_end_with_a_line(log: Path) -> None:
     """What is cut by the limit is cut between lines if there are any."""
     log.write_text("epoch 1\nepoch 2\nepoch 3\n")
-    tail = Tail(log)
+    tail = Tail(payload_file(log))
 
     first = tail.since(0, 20)
 
@@ -109,7 +110,7 @@ def test_long_pieces_end_with_a_line(log: Path) -> None:
 
 def test_half_a_character_waits(log: Path) -> None:
     """A character that is written in two goes is read in one."""
-    tail = Tail(log)
+    tail = Tail(payload_file(log))
     log.write_bytes(b"caf\xc3")
     first = tail.since(0, 100)
     with log.open("ab") as file:
@@ -123,7 +124,7 @@ def test_what_is_no_text_is_replaced(log: Path) -> None:
     """Bytes that are no UTF-8, and zeros, which databases refuse, do not stop the view."""
     log.write_bytes(b"a\xff\x00b\n")
 
-    assert Tail(log).since(0, 100).text == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b\n"
+    assert Tail(payload_file(log)).since(0, 100).text == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b\n"
 
 
 @given(st.text(alphabet="aé€😀\n"), st.integers(4, 30))
@@ -131,7 +132,7 @@ def test_all_pieces_together_are_the_output(tmp_path_factory: pytest.TempPathFac
     """Whatever the limit, nothing is lost, doubled or broken."""
     log = tmp_path_factory.mktemp("log") / "output.log"
     log.write_bytes(text.encode())
-    tail, pieces, offset = Tail(log), list[str](), 0
+    tail, pieces, offset = Tail(payload_file(log)), list[str](), 0
 
     while offset < len(text.encode()):
         piece = tail.since(offset, limit)
@@ -145,7 +146,7 @@ def test_all_pieces_together_are_the_output(tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("longer", [False, True])
 def test_a_truncated_output_begins_anew(log: Path, longer: bool) -> None:
     """A payload that empties its output and prints on is read from the new beginning, however much it printed."""
-    tail = Tail(log)
+    tail = Tail(payload_file(log))
     log.write_text("epoch 1\n")
     offset = tail.since(0, 100).offset
     log.write_text("again\n" * (10 if longer else 1))
@@ -159,7 +160,7 @@ def test_a_truncated_output_begins_anew(log: Path, longer: bool) -> None:
 
 def test_a_replaced_output_begins_anew(log: Path) -> None:
     """Rotation is noticed, too, also while there is no new file yet."""
-    tail = Tail(log)
+    tail = Tail(payload_file(log))
     log.write_text("epoch 1\n")
     offset = tail.since(0, 100).offset
     log.rename(log.with_suffix(".1"))

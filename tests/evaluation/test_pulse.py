@@ -11,7 +11,7 @@ import pytest
 from gridtune_common.protocol import Report, Tell
 from gridtune_evaluation.reports import ReportReader
 from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
-from payload_scripts import agent_running, report, result, run_agent, steps, write
+from payload_scripts import agent_running, payload_file, report, result, run_agent, steps, write
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def add(path: Path, text: str) -> None:
 
 def test_reports_are_read_once(lines: Path) -> None:
     """Each look gives the new lines only."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
 
     add(lines, '{"step": 1, "loss": 2}\n')
     first = reader.read()
@@ -42,7 +42,7 @@ def test_reports_are_read_once(lines: Path) -> None:
 
 def test_half_a_line_waits_for_its_end(lines: Path) -> None:
     """A line that is still being written is read when it is whole."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
 
     add(lines, '{"step": 1, "lo')
     early = reader.read()
@@ -53,7 +53,7 @@ def test_half_a_line_waits_for_its_end(lines: Path) -> None:
 
 def test_last_line_needs_no_end(lines: Path) -> None:
     """When the payload has ended, a last line without a newline counts."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
     add(lines, '{"step": 1, "loss": 2}')
 
     assert reader.read(ended=True) == [Report(1, {"loss": 2.0})]
@@ -61,7 +61,7 @@ def test_last_line_needs_no_end(lines: Path) -> None:
 
 def test_no_file_is_no_report(tmp_path: Path) -> None:
     """A payload need not report."""
-    assert ReportReader(tmp_path / "none", ["loss"]).read(ended=True) == []
+    assert ReportReader(payload_file(tmp_path / "none"), ["loss"]).read(ended=True) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_no_file_is_no_report(tmp_path: Path) -> None:
 )
 def test_invalid_lines_are_skipped_and_counted(lines: Path, line: str) -> None:
     """What is no report is logged, counted and passed over."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
     add(lines, f'{line}\n{{"step": 1, "loss": 2}}\n')
 
     assert reader.read() == [Report(1, {"loss": 2.0})]
@@ -78,7 +78,7 @@ def test_invalid_lines_are_skipped_and_counted(lines: Path, line: str) -> None:
 
 def test_steps_count_on_where_they_are_missing(lines: Path) -> None:
     """A line without a step follows the highest one so far."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
     add(lines, '{"loss": 3}\n{"loss": 2}\n{"step": 10, "loss": 1}\n{"loss": 0}\n')
 
     assert [item.step for item in reader.read()] == [1, 2, 10, 11]
@@ -86,7 +86,7 @@ def test_steps_count_on_where_they_are_missing(lines: Path) -> None:
 
 def test_only_numbers_are_metrics(lines: Path) -> None:
     """Texts and the like are left out, what is not finite is null, and a line without numbers is no report."""
-    reader = ReportReader(lines, ["loss"])
+    reader = ReportReader(payload_file(lines), ["loss"])
     add(lines, '{"step": 1, "loss": NaN, "auc": 1, "note": "x", "ok": true}\n{"step": 2, "note": "x"}\n')
 
     assert reader.read() == [Report(1, {"loss": None, "auc": 1.0})]
