@@ -80,7 +80,10 @@ class _Attempt:
             return release(lease, interruption.leave)
         except FetchInterrupted:
             return release(lease, leaving.now() or Leave.SHUTDOWN)
-        except (DataUnavailable, ImageUnavailable, EngineError) as error:
+        except ImageUnavailable as error:
+            cause = FailureCause.NO_IMAGE if error.is_missing else FailureCause.INFRASTRUCTURE
+            return failure(lease, cause, str(error))
+        except (DataUnavailable, EngineError) as error:
             return failure(lease, FailureCause.INFRASTRUCTURE, str(error))
         except (TransferError, archive.Unreadable) as error:
             return failure(lease, FailureCause.INFRASTRUCTURE, f"the checkpoint could not be fetched: {error}")

@@ -99,13 +99,15 @@ class GpuMeter:
             self._changed.notify_all()
 
     def _look_again_and_again(self) -> None:
-        last = time.monotonic()
+        last, has_failed = time.monotonic(), False
         while self._wait():
             try:
                 looks = _parse(self._run(_COMMAND))
             except (OSError, ValueError) as error:
-                _log.warning("The use of GPUs is not measured: %s", error, extra={"action": "gpus_unknown"})
-                return
+                if not has_failed:
+                    _log.warning("The use of GPUs is not measured: %s", error, extra={"action": "gpus_unknown"})
+                has_failed = True
+                continue
             now = time.monotonic()
             with self._changed:
                 for reading in self._readings:

@@ -59,6 +59,8 @@ class Hardware:
 
     Attributes:
         cpus: Numbers of logical CPUs.
+        owns_cpus: Whether these are this agent's own. Quotas and most batch systems say how many CPUs' time it may use
+            and not on which ones: who bound payloads to the first of them would put those of all agents there.
         memory_bytes: None if unknown.
     """
 
@@ -66,6 +68,7 @@ class Hardware:
     memory_bytes: Optional[int] = None
     gpus: tuple[Gpu, ...] = ()
     arch: str = ""
+    owns_cpus: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,27 @@ class Surroundings:
 
 def look(around: Surroundings) -> Hardware:
     """Find out what this agent may use."""
-    return Hardware(cpus=_cpus(around), memory_bytes=_memory_bytes(around), gpus=_gpus(around), arch=platform.machine())
+    allowed = sorted(around.affinity())
+    count = _n_cpus(around, len(allowed))
+    return Hardware(
+        cpus=tuple(allowed[:count]),
+        memory_bytes=_memory_bytes(around),
+        gpus=_gpus(around),
+        arch=platform.machine(),
+        owns_cpus=count == len(allowed),
+    )
 
 
 # --- CPUs and memory
 
 
-def _cpus(around: Surroundings) -> tuple[int, ...]:
-    allowed = sorted(around.affinity())
+def _n_cpus(around: Surroundings, n_allowed: int) -> int:
     said = [
         next((around.environment[name] for name in _CPU_VARIABLES if name in around.environment), None),
         around.read(_feature(around, "allocated_cpu")),
     ]
     counts = [*_quotas(around), *map(_whole, said), _condor(around, "Cpus")]
-    return tuple(allowed[: min([len(allowed), *(count for count in counts if count)])])
+    return min([n_allowed, *(count for count in counts if count)])
 
 
 def _quotas(around: Surroundings) -> list[int]:
@@ -183,7 +193,9 @@ def _gpus(around: Surroundings) -> tuple[Gpu, ...]:
 
 def _called(name: str, known: Mapping[str, Gpu]) -> Gpu:
     found = known.get(name) or next((gpu for key, gpu in known.items() if key.startswith(name) and len(name) > 4), None)
-    return Gpu(name, found.model, found.memory_bytes) if found else Gpu(name)
+    if found is None:
+        return Gpu(name)
+    return Gpu(found.name if name.startswith("GPU-") else name, found.model, found.memory_bytes)
 
 
 def _assigned(environment: Mapping[str, str]) -> Optional[list[str]]:

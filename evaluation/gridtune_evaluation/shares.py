@@ -28,6 +28,7 @@ class Share:
     """What belongs to one slot.
 
     Attributes:
+        cpus: Numbers of logical CPUs; if they are not its own, only how many they are counts.
         gpus: None where no GPU is known, so that programs see what there may be.
         memory_bytes: None if unknown.
     """
@@ -35,11 +36,12 @@ class Share:
     cpus: tuple[int, ...]
     gpus: Optional[tuple[Gpu, ...]] = None
     memory_bytes: Optional[int] = None
+    owns_cpus: bool = True
 
     @property
     def in_words(self) -> str:
         """What it is, for people."""
-        cpus = f"CPU {self.cpus[0]}" if len(self.cpus) == 1 else f"{len(self.cpus)} CPUs"
+        cpus = f"CPU {self.cpus[0]}" if len(self.cpus) == 1 and self.owns_cpus else f"{len(self.cpus)} CPUs"
         return cpus + "".join(f", GPU {gpu.name}" for gpu in self.gpus or ())
 
     def limits(self, needs: Needs) -> Limits:
@@ -48,7 +50,7 @@ class Share:
         A task that asks for no GPU is not hindered in using what it finds, as far as its runtime shows it any.
         """
         gpus = tuple(gpu.name for gpu in self.gpus or ()) if needs.gpus else None
-        return Limits(self.cpus or None, gpus, needs.memory_bytes, needs.network)
+        return Limits(self.cpus if self.owns_cpus else None, gpus, needs.memory_bytes, needs.network)
 
     def resources(self, arch: str, runtimes: Sequence[str], labels: Mapping[str, str]) -> WorkerResources:
         """What the slot's worker says that it has."""
@@ -89,7 +91,9 @@ def share_out(hardware: Hardware, n_slots: int) -> list[Share]:
         cpus = _parts(hardware.cpus, n_slots)
     gpus = _parts(hardware.gpus, n_slots)
     memory = None if hardware.memory_bytes is None else hardware.memory_bytes // n_slots
-    return [Share(cpus[slot], gpus[slot] if hardware.gpus else None, memory) for slot in range(n_slots)]
+    return [
+        Share(cpus[slot], gpus[slot] if hardware.gpus else None, memory, hardware.owns_cpus) for slot in range(n_slots)
+    ]
 
 
 def _parts(items: Sequence[T], count: int) -> list[tuple[T, ...]]:

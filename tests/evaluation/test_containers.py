@@ -134,7 +134,7 @@ def test_an_image_that_does_not_exist(tmp_path: Path) -> None:
     with registry({}) as address:
         word = failed(evaluate(tmp_path, "true", image=f"{address}/no/such:image"))
 
-    assert word.cause is FailureCause.INFRASTRUCTURE
+    assert word.cause is FailureCause.NO_IMAGE
     assert "there is no image" in word.message
     assert "correct payload.image" in word.message
 

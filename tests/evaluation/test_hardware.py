@@ -45,6 +45,7 @@ def test_a_bare_node(tmp_path: Path) -> None:
     found = seen(tmp_path)
 
     assert found.cpus == tuple(range(64))
+    assert found.owns_cpus
     assert found.memory_bytes == 65536000 * 1024
     assert found.gpus == ()
 
@@ -123,6 +124,7 @@ def test_batch_systems(tmp_path: Path, environment: dict[str, str], cpus: int, s
     found = seen(tmp_path, environment, files=files)
 
     assert (len(found.cpus), found.memory_bytes) == (cpus, size)
+    assert not found.owns_cpus
 
 
 def test_gpus(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_gpus(tmp_path: Path) -> None:
     assert seen(tmp_path, {"CUDA_VISIBLE_DEVICES": "1"}, smi=SMI).gpus == (
         Gpu("1", "NVIDIA A100-SXM4-40GB", 40536 * 2**20),
     )
-    assert seen(tmp_path, {"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}, smi=SMI).gpus[0].memory_bytes == 40536 * 2**20
+    assert seen(tmp_path, {"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}, smi=SMI).gpus[0].name == "GPU-bbbb2222"
     assert seen(tmp_path, {"_CONDOR_AssignedGPUs": "CUDA0"}, smi=SMI).gpus[0].name == "0"
     assert seen(tmp_path, {"SLURM_JOB_GPUS": "0,1"}).gpus == (Gpu("0"), Gpu("1"))
     assert seen(tmp_path, {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, smi=SMI).gpus == ()
@@ -225,3 +227,12 @@ def test_without_gpus_nobody_looks() -> None:
     with meter.reading([]):
         time.sleep(0.05)
     meter.close()
+
+
+def test_cpus_that_are_only_counted_are_not_bound() -> None:
+    """Sixteen jobs of four CPUs on a node would all sit on its first four."""
+    [share, _] = share_out(Hardware((0, 1, 2, 3), owns_cpus=False), 2)
+
+    assert share.resources("x86_64", [], {}).cpus == 2
+    assert share.limits(Needs()).cpus is None
+    assert share.in_words == "2 CPUs"

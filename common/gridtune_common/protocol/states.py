@@ -62,6 +62,7 @@ class FailureCause(str, Enum):
     TIMEOUT = "timeout"  #: The payload ran longer than ``payload.timeout``.
     START = "start"  #: The command could not be started.
     INFRASTRUCTURE = "infrastructure"  #: The node failed: disk, download, image.
+    NO_IMAGE = "no_image"  #: The registry says that there is no such container image.
     OUT_OF_MEMORY = "out_of_memory"  #: The payload took more memory than ``resources.memory`` gives it.
 
 

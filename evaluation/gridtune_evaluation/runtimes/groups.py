@@ -156,7 +156,7 @@ class GroupHandle:
         status = self._reap()
         self._wall_seconds = time.monotonic() - self._started
         self._guard.forget(self._ward)
-        over = self._gauge.was_over_the_limit
+        over = self._gauge.was_over_the_limit and status != 0  # who has just made it has made it
         self._exit = Exit(status, None, over) if status >= 0 else Exit(128 - status, -status, over)
 
     def _reap(self) -> int:
