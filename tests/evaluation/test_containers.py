@@ -162,7 +162,7 @@ def test_an_image_without_a_shell(tmp_path: Path, docker: Docker) -> None:
 
     word = failed(evaluate(tmp_path / "work", "true", image="localhost/tests/empty:1", pull="never"))
 
-    assert word.cause is FailureCause.START
+    assert word.cause is FailureCause.INFRASTRUCTURE
     assert "the image needs a shell at /bin/sh" in word.message
 
 

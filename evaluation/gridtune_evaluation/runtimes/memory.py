@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ class MemoryGauge:
         self._limit = limit_bytes
         self._interval = interval
         self._next = time.monotonic()
+        self._own_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.peak_bytes: Optional[int] = None
         self.was_over_the_limit = False
 
@@ -58,8 +60,12 @@ class MemoryGauge:
         return self.was_over_the_limit
 
     def note_largest_process(self, max_rss: int) -> None:
-        """What the kernel says of the largest process, in its unit: it may have come and gone between two looks."""
-        self.peak_bytes = max(self.peak_bytes or 0, max_rss * _RSS_UNIT)
+        """What the kernel says of the largest process, in its unit: it may have come and gone between two looks.
+
+        A process begins as a copy of the one that starts it, and the kernel counts that, too.
+        """
+        if max_rss > self._own_rss:
+            self.peak_bytes = max(self.peak_bytes or 0, max_rss * _RSS_UNIT)
 
 
 def _session_bytes(session: int, *, at_least: int) -> int:
