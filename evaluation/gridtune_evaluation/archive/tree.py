@@ -17,6 +17,8 @@ from typing import BinaryIO, Final
 _THROUGH: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: What the kernel takes as one path, in bytes; what is deeper could be packed, but not unpacked.
+_LONGEST_NAME: Final = 4095
 
 
 class Tree:
@@ -41,6 +43,8 @@ class Tree:
 
     def status(self, name: str) -> os.stat_result | None:
         """What it is itself; None if it is not there, behind a link or on another device."""
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
         folder, last = posixpath.split(name)
         try:
             found = os.stat(last or ".", dir_fd=self._enter(folder), follow_symlinks=False)
