@@ -297,7 +297,12 @@ def test_only_the_very_file_that_was_listed_is_opened(
     """What takes its place between the look and the opening is not read, and is waited for by nobody."""
     room = make_room(tmp_path, {"out/file": "public", "../outside/file": "secret"})
 
-    def swap(*_: object) -> None:
+    def look_and_swap(*args: Any) -> Any:
+        listing = list_settled(*args)
+        swap()
+        return listing
+
+    def swap() -> None:
         (room / "out").rename(tmp_path / "moved")
         if other == "link to a folder":
             (room / "out").symlink_to(tmp_path / "outside")
@@ -310,8 +315,7 @@ def test_only_the_very_file_that_was_listed_is_opened(
         else:
             (room / "out/file").write_text("secret")
 
-    real = packing.list_settled
-    monkeypatch.setattr(packing, "list_settled", lambda *args: (real(*args), swap())[0])
+    monkeypatch.setattr(packing, "list_settled", look_and_swap)
 
     with pytest.raises(Restless) as caught:
         pack(room, ["out"], tmp_path / "snapshot", attempts=1)
