@@ -7,10 +7,13 @@ import io
 import os
 import resource
 import socket
+import subprocess
+import sys
 import tarfile
+import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from gridtune_evaluation.archive import (
     Unsafe,
     best_format,
     compression,
+    list_settled,
     pack,
     packing,
     unpack,
@@ -220,6 +224,153 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
     assert first.sha256 == hashlib.sha256((tmp_path / "snapshot").read_bytes()).hexdigest()
     assert first.size == (tmp_path / "snapshot").stat().st_size
+
+
+def test_detours_of_links_inside_are_followed(tmp_path: Path) -> None:
+    """A link may lead through other links, and up, as long as it stays inside; one without an end leads nowhere."""
+    room = make_room(tmp_path, {"runs/1/w.pt": "one", "d/sub/x": "x"})
+    (room / "newest").symlink_to(room / "runs/1")
+    (room / "d/best").symlink_to("sub/../../newest/w.pt")
+    (room / "d/dangling").symlink_to("nothing/yet")
+    (room / "d/sideways").symlink_to("../newest/../1")
+    (room / "d/ping").symlink_to("pong")
+    (room / "d/pong").symlink_to("ping")
+
+    back = restored(tmp_path, packed(room, "d"))
+
+    assert (back / "d/best").read_text() == "one"
+    assert sorted(os.listdir(back / "d")) == ["best", "dangling", "sub"]
+
+
+# --- what a payload does to be given what is not its own
+
+_SWAP_FOREVER = """
+import ctypes, os, sys
+rename, (one, other) = ctypes.CDLL(None, use_errno=True).renameat2, map(os.fsencode, sys.argv[1:])
+assert rename(-100, one, -100, other, 2) == 0, os.strerror(ctypes.get_errno())  # 2: RENAME_EXCHANGE
+print("swapping", flush=True)
+while True:
+    rename(-100, one, -100, other, 2)
+"""
+
+
+@contextmanager
+def swapping(one: Path, other: Path) -> Iterator[None]:
+    """Another process that exchanges two names, as fast as it can."""
+    command = [sys.executable, "-c", _SWAP_FOREVER, str(one), str(other)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            if not process.stdout.readline():
+                pytest.skip("this system cannot exchange two names")
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("pattern", ["out", "out/folder/file"])
+def test_a_folder_swapped_for_a_link_gives_nothing_away(tmp_path: Path, pattern: str) -> None:
+    """Whenever the swap happens, files outside are neither listed nor packed."""
+    room = make_room(tmp_path, {"out/folder/file": "public", "../outside/file": "secret"})
+    (room / "out/link").symlink_to(tmp_path / "outside")
+    secret = (tmp_path / "outside/file").stat().st_ino
+    n_packed, end = 0, time.monotonic() + 2
+
+    with swapping(room / "out/folder", room / "out/link"):
+        while time.monotonic() < end:
+            entries = list_settled(room, [pattern], sleep=lambda _: None).entries
+            assert secret not in {entry.inode for entry in entries.values()}
+            with suppress(Restless):
+                snapshot = pack(
+                    room, [pattern], tmp_path / "snapshot", form=ArchiveFormat.TAR, attempts=1, sleep=lambda _: None
+                )
+                n_packed += snapshot is not None
+                assert snapshot is None or b"secret" not in (tmp_path / "snapshot").read_bytes()
+
+    assert n_packed
+
+
+@pytest.mark.parametrize("other", ["link to a folder", "link to a file", "pipe", "another file"])
+def test_only_the_very_file_that_was_listed_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """What takes its place between the look and the opening is not read, and is waited for by nobody."""
+    room = make_room(tmp_path, {"out/file": "public", "../outside/file": "secret"})
+
+    def look_and_swap(*args: Any) -> Any:
+        listing = list_settled(*args)
+        swap()
+        return listing
+
+    def swap() -> None:
+        (room / "out").rename(tmp_path / "moved")
+        if other == "link to a folder":
+            (room / "out").symlink_to(tmp_path / "outside")
+            return
+        (room / "out").mkdir()
+        if other == "link to a file":
+            (room / "out/file").symlink_to(tmp_path / "outside/file")
+        elif other == "pipe":
+            os.mkfifo(room / "out/file")
+        else:
+            (room / "out/file").write_text("secret")
+
+    monkeypatch.setattr(packing, "list_settled", look_and_swap)
+
+    with pytest.raises(Restless) as caught:
+        pack(room, ["out"], tmp_path / "snapshot", attempts=1)
+
+    assert list(caught.value.names) == ["out/file"]
+    assert not (tmp_path / "snapshot").exists()
+
+
+def test_names_too_long_for_a_path_are_an_error(tmp_path: Path) -> None:
+    """What is packed can be unpacked: a payload may build deeper than any path reaches."""
+    room = make_room(tmp_path, {})
+    here = os.open(room, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=here)
+        inner = os.open("x" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+    with pytest.raises(OSError, match="File name too long"):
+        pack(room, ["*"], tmp_path / "snapshot")
+
+
+@pytest.fixture
+def other_device(tmp_path: Path) -> Iterator[Path]:
+    """A folder in the room that is another file system."""
+    folder = make_room(tmp_path, {"out/a": "x"}) / "out/mounted"
+    folder.mkdir()
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=False).returncode:
+        pytest.skip("only root can mount, and not everywhere")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_what_is_on_another_device_is_left_out(tmp_path: Path, other_device: Path) -> None:
+    """Like a device itself, in a folder as by its own name; a link to it is kept alone."""
+    (other_device / "sub").mkdir()
+    (other_device / "sub/file").write_text("x")
+    (tmp_path / "room/link").symlink_to("out/mounted/sub")
+
+    found = names(tmp_path / "room", "out", "out/mounted/sub/*", "out/mounted/sub/file", "link")
+
+    assert found == ["link", "out", "out/a"]
+
+
+def test_the_root_may_be_on_another_device(tmp_path: Path, other_device: Path) -> None:
+    """A working directory that is a file system of its own is packed whole."""
+    (other_device / "sub").mkdir()
+    (other_device / "sub/file").write_text("x")
+
+    packed(tmp_path / "room", "out")
+    snapshot = pack(other_device, ["*"], tmp_path / "snapshot", form=ArchiveFormat.TAR)
+
+    assert isinstance(snapshot, Packed)
+    assert list(snapshot.at_rest) == ["sub", "sub/file"]
 
 
 # --- at rest

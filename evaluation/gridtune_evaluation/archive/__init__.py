@@ -6,6 +6,7 @@ An archive is a tar, compressed by zstd where the task wants it.
 
     errors       what can be wrong
     checksums    whether a file is the one that it should be
+    tree         true folders and plain files, whatever a payload makes of them
     listing      what there is, and whether it was touched
     compression  zstd, where this Python has one
     deltas       what changed since a whole archive was made

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Final
 
+from gridtune_evaluation.archive.tree import Tree
+
 #: A file system's clock ticks every few milliseconds; two writes within one tick look like one.
 _TICK_SECONDS: Final = 0.05
 #: Some know whole seconds alone.
 _COARSE_TICK_SECONDS: Final = 2.0
+#: Through more links the kernel does not go either.
+_MOST_LINKS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Entry:
     """One file, folder or link; equal if nobody touched it."""
 
     mode: int
+    device: int = 0
     inode: int = 0
     size: int = 0
     mtime_ns: int = 0
@@ -108,20 +113,27 @@ def list_settled(
 
 def list_entries(root: Path, patterns: Sequence[str], without: Collection[str] = ()) -> dict[str, Entry]:
     """What matches below *root*, by its name there, in order."""
-    census = _Census(root, without)
-    for pattern in patterns:
-        for name in _matches(root, [part for part in pattern.split("/") if part not in ("", ".")]):
-            census.add(name)
+    try:
+        tree = Tree(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    with tree:
+        census = _Census(tree, root, without)
+        for pattern in patterns:
+            for name in _matches(tree, [part for part in pattern.split("/") if part not in ("", ".")]):
+                census.add(name)
     return dict(sorted(census.entries.items()))
 
 
 def fingerprint_of(entries: Mapping[str, Entry]) -> Fingerprint:
     """Entries in short."""
-    rows = [
-        [os.fsencode(name).hex(), entry.mode, entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns, entry.link]
-        for name, entry in entries.items()
-    ]
+    rows = [[os.fsencode(name).hex(), *_row(entry)] for name, entry in entries.items()]
     return Fingerprint(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+
+
+def _row(entry: Entry) -> tuple[object, ...]:
+    place, times = (entry.device, entry.inode), (entry.mtime_ns, entry.ctime_ns)
+    return (entry.mode, *place, entry.size, *times, entry.link)
 
 
 def differences(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[str]:
@@ -137,26 +149,23 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def _matches(root: Path, parts: Sequence[str], below: str = "") -> Iterator[str]:
+def _matches(tree: Tree, parts: Sequence[str], below: str = "") -> Iterator[str]:
     if not parts:
         yield below
         return
-    first, rest = parts[0], parts[1:]
-    for name in _names(root / below, first):
-        path = posixpath.join(below, name)
-        if not rest or not (root / path).is_symlink():
-            yield from _matches(root, rest, path)
+    for name in _names(tree, below, parts[0]):
+        yield from _matches(tree, parts[1:], posixpath.join(below, name))
 
 
-def _names(folder: Path, pattern: str) -> list[str]:
+def _names(tree: Tree, folder: str, pattern: str) -> list[str]:
     """Names in *folder* that match, by the rules of a shell without brackets."""
     if pattern == "..":
         return []
     if "*" not in pattern and "?" not in pattern:
-        return [pattern] if os.path.lexists(folder / pattern) else []
+        return [pattern] if tree.has(posixpath.join(folder, pattern)) else []
     expression = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
     hidden = pattern.startswith(".")
-    return [name for name in names_in(folder) if expression.fullmatch(name) and (hidden or not name.startswith("."))]
+    return [name for name in tree.names(folder) if expression.fullmatch(name) and (hidden or not name.startswith("."))]
 
 
 def _listing(root: Path, patterns: Sequence[str], without: Collection[str]) -> Listing:
@@ -167,28 +176,27 @@ def _listing(root: Path, patterns: Sequence[str], without: Collection[str]) -> L
 class _Census:
     """Collects entries by their names relative to the root."""
 
-    def __init__(self, root: Path, without: Collection[str] = ()) -> None:
-        self._root = root
+    def __init__(self, tree: Tree, root: Path, without: Collection[str] = ()) -> None:
+        self._tree = tree
+        self._roots = (os.path.abspath(root), os.path.realpath(root))
         self._without = frozenset(without)
-        self._real_root = os.path.realpath(root)
         self.entries: dict[str, Entry] = {}
 
     def add(self, name: str) -> None:
         """Take a file, a link with what it points to, or a folder with all in it; leave out whatever else it is."""
         if name in self.entries or name in self._without or name.partition("/")[0] in self._without:
             return
-        try:
-            status = os.lstat(self._root / name)
-        except (FileNotFoundError, NotADirectoryError):
+        status = self._tree.status(name)
+        if status is None:
             return
         if stat.S_ISREG(status.st_mode):
-            mode, times = status.st_mode, (status.st_mtime_ns, status.st_ctime_ns)
-            self.entries[name] = Entry(mode, status.st_ino, status.st_size, *times)
+            place, times = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_ctime_ns)
+            self.entries[name] = Entry(status.st_mode, *place, status.st_size, *times)
         elif stat.S_ISDIR(status.st_mode):
             if name:
                 # A folder's own times change with files that are not part of the snapshot.
                 self.entries[name] = Entry(status.st_mode)
-            for inner in names_in(self._root / name):
+            for inner in self._tree.names(name):
                 self.add(posixpath.join(name, inner))
         elif stat.S_ISLNK(status.st_mode):
             self._add_link(name, status.st_mode)
@@ -205,7 +213,7 @@ class _Census:
         parts = aim.split("/")
         for count in range(1, len(parts)):
             outer = "/".join(parts[:count])
-            if os.path.islink(self._root / outer):
+            if self._tree.link(outer) is not None:
                 self.add(outer)  # and with it the whole folder behind it
                 return
         # A link to the root or to a folder above itself adds nothing but the rest of the root.
@@ -214,22 +222,42 @@ class _Census:
 
     def _aim(self, name: str) -> str | None:
         """Where a link points, relative to the root; None if outside, or if only the kernel can tell."""
-        path = self._root / name
-        try:
-            aim = os.readlink(path)
-        except OSError:
+        real = self._real(name)
+        link = self._tree.link(name)
+        path = None if link is None else self._from_root(posixpath.dirname(name), link)
+        if real is None or path is None:
             return None
-        for root in (os.path.abspath(self._root), self._real_root):
-            if posixpath.isabs(aim) and posixpath.commonpath([root, posixpath.normpath(aim)]) == root:
-                aim = posixpath.relpath(aim, posixpath.join(root, posixpath.dirname(name)))
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), aim))
-        if _leads_out(inside) or os.path.realpath(self._root / inside) != os.path.realpath(path):
-            return None
-        real = os.path.realpath(path)
-        if real != self._real_root and not real.startswith(self._real_root + "/"):
+        inside = posixpath.normpath(path)
+        if self._real(inside) != real:
             return None
         return "" if inside == "." else inside
 
+    def _real(self, path: str) -> str | None:
+        """The same place without links on the way; None if the way leads out, even if it comes back, or has no end."""
+        todo, real, n_links = path.split("/")[::-1], "", 0
+        while todo:
+            part = todo.pop()
+            if part == ".." and not real:
+                return None
+            if part in ("", ".", ".."):
+                real = posixpath.dirname(real) if part == ".." else real
+                continue
+            link = self._tree.link(posixpath.join(real, part))
+            if link is None:
+                real = posixpath.join(real, part)
+                continue
+            n_links += 1
+            aim = self._from_root(real, link)
+            if aim is None or n_links > _MOST_LINKS:
+                return None
+            todo, real = [*todo, *aim.split("/")[::-1]], ""
+        return real
 
-def _leads_out(path: str) -> bool:
-    return posixpath.isabs(path) or path == ".." or path.startswith("../")
+    def _from_root(self, folder: str, link: str) -> str | None:
+        """A link in *folder* as a path relative to the root; None for an absolute one to elsewhere."""
+        if not posixpath.isabs(link):
+            return posixpath.join(folder, link)
+        for root in self._roots:
+            if f"{link}/".startswith(f"{root}/"):
+                return link[len(root) + 1 :]
+        return None

@@ -33,6 +33,7 @@ from gridtune_evaluation.archive.listing import (
     list_entries,
     list_settled,
 )
+from gridtune_evaluation.archive.tree import Tree
 
 _BLOCK: Final = 2**20
 
@@ -194,14 +195,22 @@ def _write_tar(root: Path, entries: Mapping[str, Entry], delta: Delta | None, st
     tar = tarfile.TarFile(mode="w", fileobj=stream, format=tarfile.PAX_FORMAT, copybufsize=_BLOCK)
     if delta is not None:
         add_manifest(tar, delta.manifest)
-    for name, entry in (entries if delta is None else delta.changed).items():
-        member = _member(name, entry)
-        if not member.isreg():
-            tar.addfile(member)
-            continue
-        with _opened(root / name, name, entry) as file:
-            tar.addfile(member, _Exactly(file, name))  # type: ignore[arg-type]  # all that is asked of it is read()
+    with _tree(root) as tree:
+        for name, entry in (entries if delta is None else delta.changed).items():
+            member = _member(name, entry)
+            if not member.isreg():
+                tar.addfile(member)
+                continue
+            with _opened(tree, name, entry) as file:
+                tar.addfile(member, _Exactly(file, name))  # type: ignore[arg-type]  # all that is asked of it is read()
     tar.close()
+
+
+def _tree(root: Path) -> Tree:
+    try:
+        return Tree(root)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _Moved(".") from error
 
 
 def _member(name: str, entry: Entry) -> tarfile.TarInfo:
@@ -218,15 +227,16 @@ def _member(name: str, entry: Entry) -> tarfile.TarInfo:
 
 
 @contextmanager
-def _opened(path: Path, name: str, entry: Entry) -> Iterator[IO[bytes]]:
-    """The very file that was listed: no link, and no pipe that blocks, may have taken its place."""
+def _opened(tree: Tree, name: str, entry: Entry) -> Iterator[IO[bytes]]:
+    """The very file that was listed, whatever may have taken its place."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = tree.open(name)
+    except PermissionError:
+        raise
     except OSError as error:
-        if isinstance(error, PermissionError) and os.path.lexists(path):
-            raise
         raise _Moved(name) from error
-    with open(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_ino != entry.inode:
+    with file:
+        status = os.fstat(file.fileno())
+        if (status.st_dev, status.st_ino) != (entry.device, entry.inode):
             raise _Moved(name)
         yield file
