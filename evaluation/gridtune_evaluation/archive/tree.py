@@ -42,7 +42,10 @@ class Tree:
         os.close(self._root)
 
     def status(self, name: str) -> os.stat_result | None:
-        """What it is itself; None if it is not there, behind a link or on another device."""
+        """What it is itself; None if it is not there, behind a link or a folder on another device.
+
+        Files alone may be on another one: in some overlays they have the device of the layer that they are in.
+        """
         if len(os.fsencode(name)) > _LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
         folder, last = posixpath.split(name)
@@ -50,7 +53,7 @@ class Tree:
             found = os.stat(last or ".", dir_fd=self._enter(folder), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return found if found.st_dev == self._device else None
+        return None if stat.S_ISDIR(found.st_mode) and found.st_dev != self._device else found
 
     def has(self, name: str) -> bool:
         """Whether there is such a thing, as far as can be seen."""
