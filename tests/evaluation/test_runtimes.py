@@ -32,6 +32,7 @@ from gridtune_evaluation.runtimes.port import (
 )
 from servers.apptainer import Apptainer
 from servers.docker import Docker
+from servers.door import Door
 from servers.images import IMAGE
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
@@ -369,6 +370,84 @@ class TestInImages:
             place.runtime.prepare(Image("localhost/nowhere:1", "never"), lambda: True)
         with pytest.raises(ImageUnavailable, match=r"payload\.image is missing"):
             place.runtime.prepare(None, lambda: True)
+
+
+@pytest.mark.parametrize("place", ["docker"], indirect=True)
+class TestEngines:
+    """What only an engine's client has to do."""
+
+    @pytest.fixture
+    def door(self, place: Place, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+        """Between the runtime and its engine."""
+        door = Door(tmp_path / "a door.sock", docker.address.removeprefix("unix://"))
+        monkeypatch.setenv("DOCKER_HOST", door.address)
+        place.runtime.close()
+        place.runtime = runtimes.load("docker", OrphanGuard(), Cache(tmp_path / "cache", 2**30))
+        yield door
+        place.runtime.close()
+        door.end()
+
+    def test_sigterm_is_not_lost_while_the_engine_is_away(self, place: Place, door: Door) -> None:
+        """It is delivered when the engine is back."""
+        handle = place.start("trap 'exit 4' TERM; touch ready; while :; do sleep 0.1; done")
+        await_file(place.folder / "ready")
+
+        door.shut()
+        handle.terminate()
+        meanwhile = handle.poll()
+        door.is_open = True
+        exit_ = wait(handle, 10)
+        handle.close()
+
+        assert (meanwhile, exit_) == (None, Exit(4))
+
+    def test_what_cannot_be_removed_is_removed_later(self, place: Place, door: Door, docker: Docker) -> None:
+        """Before the next payload starts."""
+        handle = place.start("sleep 60")
+
+        door.shut()
+        handle.close()
+        first = docker.run("ps", "--all", "--quiet")
+        door.is_open = True
+        place.run(":")
+
+        assert first
+        assert docker.run("ps", "--all", "--quiet") == ""
+
+    def test_what_somebody_removes_has_ended(
+        self, place: Place, docker: Docker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """At once, and there is nothing left to remove."""
+        handle = place.start("sleep 60")
+
+        docker.run("rm", "--force", docker.run("ps", "--quiet"))
+        exit_ = wait(handle, 5)
+        handle.close()
+
+        assert exit_ == Exit(137, signal=9)
+        assert not caplog.records
+
+    def test_an_image_that_somebody_removes_is_brought_again(self, place: Place, docker: Docker) -> None:
+        """One point goes back; the next one has the image."""
+        docker.build("localhost/tests/brief:1", brief_image(place.folder / "context"))
+        place.image = "localhost/tests/brief:1"
+        place.run(":")
+
+        docker.run("rmi", "--force", place.image)
+        with pytest.raises(ImageUnavailable, match="was removed"):
+            place.start(":")
+        docker.build("localhost/tests/brief:1", place.folder / "context")
+        exit_, _ = place.run(":")
+        docker.run("rmi", "--force", place.image)
+
+        assert exit_ == Exit(0)
+
+
+def brief_image(folder: Path) -> Path:
+    """What an image is built from that is not the tests' own."""
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL brief=yes\n")
+    return folder
 
 
 @pytest.fixture

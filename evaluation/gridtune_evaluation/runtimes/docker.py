@@ -11,6 +11,7 @@ import fcntl
 import importlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, not_had
 from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
 from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
+from gridtune_evaluation.untrusted import touch
 from gridtune_evaluation.workplace import lock_of
 
 if TYPE_CHECKING:
@@ -45,6 +47,12 @@ _NEWS: Final = 10.0
 _ENDED: Final = frozenset({"exited", "dead", "stopped"})
 #: Payloads of an agent that is root run as nobody.
 _NOBODY: Final = 65534
+#: How a container ends that is removed.
+_KILLED: Final = Exit(137, signal=9)
+
+
+class Gone(EngineError):  # noqa: N818 - named for the fact
+    """The engine does not know of what it was asked for."""
 
 
 class Docker:
@@ -65,6 +73,8 @@ class Docker:
         self._user = _user(self._client)
         self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
         self._images = Images(self.name, self._bring)
+        self._left: set[ContainerHandle] = set()
+        self._lock = threading.Lock()
 
     def _addresses(self) -> Iterable[str]:
         yield os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
@@ -75,6 +85,7 @@ class Docker:
 
     def prepare(self, image: Image | None, keep_going: Callable[[], bool]) -> str:
         """Fetch the image as its rule says, once for this agent: all of its payloads get the same."""
+        self._remove_left()
         return self._images.prepare(image, keep_going)
 
     def _bring(self, image: Image, keep_going: Callable[[], bool]) -> str:
@@ -91,10 +102,9 @@ class Docker:
             return str(found)
 
     def _find(self, image: Image) -> str | None:
-        errors = importlib.import_module("docker.errors")
         try:
             return str(self._client.images.get(image.name).id)
-        except errors.ImageNotFound:
+        except _errors().ImageNotFound:
             return None
 
     def hand_over(self, directory: Path) -> None:
@@ -106,9 +116,9 @@ class Docker:
         """Create and start a container."""
         if job.image is None:
             raise EngineError("there is no image to run the command in")
-        with _translated("the container"):
-            container = self._client.containers.create(self._images.ready(job.image), **self._options(job))
-        handle = ContainerHandle(container, job, self._guard, self._address, self.name)
+        self._remove_left()
+        container = self._create(job, job.image)
+        handle = ContainerHandle(container, job, self._guard, self._address, self.name, self._keep)
         try:
             with _translated("the container"):
                 container.start()
@@ -116,6 +126,15 @@ class Docker:
             handle.close()
             raise
         return handle
+
+    def _create(self, job: Job, image: Image) -> Container:
+        called = self._images.ready(image)
+        try:
+            with _translated("the container"):
+                return self._client.containers.create(called, **self._options(job))
+        except Gone as error:
+            self._images.forget(image, called)
+            raise ImageUnavailable(f"the image {image.name} was removed from this node: {error}") from error
 
     def _options(self, job: Job) -> Mapping[str, Any]:
         types = importlib.import_module("docker.types")
@@ -160,8 +179,20 @@ class Docker:
             _log.warning("Cannot remove what dead agents left: %s", error, extra={"action": "sweep_failed"})
 
     def close(self) -> None:
-        """Close the connections to the engine."""
+        """Remove what could not be removed before, and close the connections to the engine."""
+        self._remove_left()
         self._client.close()
+
+    def _keep(self, handle: ContainerHandle) -> None:
+        """Remember a container that could not be removed."""
+        with self._lock:
+            self._left.add(handle)
+
+    def _remove_left(self) -> None:
+        with self._lock:
+            left, self._left = self._left, set()
+        for handle in left:
+            handle.close()  # which comes back to `_keep` if it fails again
 
 
 class Podman(Docker):
@@ -181,14 +212,26 @@ class Podman(Docker):
 class ContainerHandle:
     """A container, from its creation to its removal."""
 
-    def __init__(self, container: Container, job: Job, guard: OrphanGuard, address: str, runtime: str) -> None:
+    def __init__(
+        self,
+        container: Container,
+        job: Job,
+        guard: OrphanGuard,
+        address: str,
+        runtime: str,
+        keep: Callable[[ContainerHandle], None],
+    ) -> None:
         self._container = container
-        self._control = Path(job.directory) / ".gridtune"
+        self._room = Path(job.directory)
+        self._control = self._room / ".gridtune"
         self._guard = guard
         self._runtime = runtime
+        self._keep = keep
         self._exit: Exit | None = None
         self._was_told = False
+        self._owed: str | None = None
         self._is_gone = False
+        self._is_left = False
         self._silent_since: float | None = None
         self._started = time.monotonic()
         self._wall_seconds: float | None = None
@@ -199,17 +242,16 @@ class ContainerHandle:
     def poll(self) -> Exit | None:
         """How the container's first process ended; the kernel ends all others with it."""
         if self._exit is None:
-            state = self._state()
-            if state is not None and state["Status"] in _ENDED:
-                self._wall_seconds = time.monotonic() - self._started
-                self._exit = self._read(state)
+            self._exit = self._look()
+        if self._exit is not None and self._wall_seconds is None:
+            self._wall_seconds = time.monotonic() - self._started
         return self._exit
 
     def terminate(self) -> None:
         """Send SIGTERM to the first process, which hands it on."""
         self._was_told = True
         with suppress(OSError):  # the payload may have removed the folder
-            (self._control / LEAVE).touch()
+            touch(self._room, self._control / LEAVE)
         self._signal("SIGTERM")
 
     def kill(self) -> None:
@@ -229,26 +271,47 @@ class ContainerHandle:
         )
 
     def close(self) -> None:
-        """Remove the container, running or not."""
+        """Remove the container, running or not; one that cannot be removed now is left to the runtime."""
         if self._is_gone:
             return
         try:
-            with _translated("the container's removal"):
+            with _translated("the container's removal"), suppress(_errors().NotFound):
                 self._container.remove(force=True, v=True)
         except EngineError as error:
-            text = "Container %s is left behind: %s"
-            _log.warning(text, self._container.short_id, error, extra={"action": "container_left"})
+            self._leave(error)
             return
         self._is_gone = True
-        self._exit = self._exit or Exit(137, signal=9)
+        self._exit = self._exit or _KILLED
         if self._key:
             self._guard.forget(self._key)
+
+    def _leave(self, error: EngineError) -> None:
+        if not self._is_left:
+            text = "Container %s is left for later: %s"
+            _log.warning(text, self._container.short_id, error, extra={"action": "container_left"})
+        self._is_left = True
+        self._keep(self)
+
+    def _look(self) -> Exit | None:
+        try:
+            state = self._state()
+        except Gone:  # somebody removed it
+            return _KILLED
+        if state is None:
+            return None
+        if state["Status"] in _ENDED:
+            return self._read(state)
+        if self._owed is not None:
+            self._signal(self._owed)
+        return None
 
     def _state(self) -> Mapping[str, Any] | None:
         """What the engine says; None if it is away, which is borne for a while."""
         try:
             with _translated("the container"):
                 self._container.reload()
+        except Gone:
+            raise
         except EngineError as error:
             now = time.monotonic()
             self._silent_since = self._silent_since or now
@@ -275,8 +338,11 @@ class ContainerHandle:
         try:
             with _translated("the container"):
                 self._container.kill(name)
-        except EngineError as error:  # most often it has just ended, which the next poll shows
+        except EngineError as error:  # either it has just ended, which the next poll shows, or the engine is away
             _log.debug("%s was not delivered: %s", name, error)
+            self._owed = name
+        else:
+            self._owed = None
 
 
 class _User:
@@ -338,14 +404,19 @@ def _client(docker: Any, address: str) -> DockerClient:
     return client
 
 
+def _errors() -> Any:
+    return importlib.import_module("docker.errors")
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Errors of the engine's package, and of the network below it, become ours."""
-    errors = importlib.import_module("docker.errors")
+    errors = _errors()
     try:
         yield
     except errors.APIError as error:
-        raise EngineError(f"{what}: {_words(str(error.explanation or error))}") from error
+        kind = Gone if isinstance(error, errors.NotFound) else EngineError
+        raise kind(f"{what}: {_words(str(error.explanation or error))}") from error
     except (errors.DockerException, requests.RequestException) as error:
         raise EngineError(f"{what}: {_words(str(error))}") from error
 

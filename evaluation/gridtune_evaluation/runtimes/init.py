@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Final, Optional
 
 from gridtune_evaluation.runtimes.groups import PATIENT_SHELL
+from gridtune_evaluation.untrusted import read_plain
 
 #: Where the notes of `SCRIPT` are, in the control folder.
 NOTES: Final = "container"
 #: A file there that says what SIGTERM says: before `SCRIPT` has its trap, the kernel drops a signal for process 1.
 LEAVE: Final = "leave"
+
+#: More than the notes ever are, unless the payload wrote them.
+_NOTES_LIMIT: Final = 64 * 2**10
 
 #: The files of both versions of control groups that say what was used: CPU time, peak memory, kills for want of memory.
 _GROUP_FILES: Final = (
@@ -66,7 +70,7 @@ asked=0
 all=0
 mine=$(readlink /proc/self/ns/pid 2>/dev/null)
 [ -n "$2" ] && [ -n "$mine" ] && [ "$mine" != "$2" ] && all=-1
-trap 'asked=1; trap "" TERM INT HUP; kill -TERM "$all"' TERM INT HUP
+trap 'asked=1; trap : TERM INT HUP; kill -TERM "$all"' TERM INT HUP
 {_WAIT}
 exit "$code"
 """
@@ -101,9 +105,10 @@ class Notes:
         The payload could have written there as well, so nothing is trusted but to be a number.
         """
         try:
-            lines = (control / NOTES).read_text(errors="replace").splitlines()
+            text = read_plain(control.parent, control / NOTES, _NOTES_LIMIT).decode(errors="replace")
         except OSError:
             return cls()
+        lines = text.splitlines()
         found = {key: int(value) for key, _, value in (line.rpartition(" ") for line in lines) if _is_number(value)}
         microseconds, nanoseconds = found.get("cpu.stat usage_usec"), found.get("cpuacct.usage")
         cpu = microseconds / 1e6 if microseconds is not None else nanoseconds and nanoseconds / 1e9
