@@ -44,6 +44,10 @@ while :; do
     code=$?
     kill -0 "$payload" 2>/dev/null || break
 done
+# the signal may have ended the waiting, and the payload was gone before the next: then its code is still to be had
+wait "$payload" 2>/dev/null
+again=$?
+[ "$again" = 127 ] || code=$again
 """
 
 #: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
