@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -441,6 +442,55 @@ class TestEngines:
         docker.run("rmi", "--force", place.image)
 
         assert exit_ == Exit(0)
+
+
+@pytest.mark.parametrize("place", ["docker", "podman"], indirect=True)
+class TestContainers:
+    """What every engine's containers are given."""
+
+    def test_shared_memory_is_half_of_the_memory(self, place: Place) -> None:
+        """What 64 MiB would not be enough for."""
+        fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=100 2>/dev/null; wc -c </dev/shm/x"
+
+        _, output = place.run(fill, Limits(memory_bytes=300 * 2**20))
+
+        assert output == f"{100 * 2**20}\n"
+
+    def test_time_of_cpus_without_numbers_is_limited(self, place: Place) -> None:
+        """To as many as are asked for."""
+        if (os.cpu_count() or 1) < 2:
+            pytest.skip("there is one CPU")
+        busy = "python3 -c 'import time\nwhile time.process_time() < 1: pass' & "
+
+        handle = place.start(f"{busy * 2} wait", Limits(n_cpus=1))
+        wait(handle)
+        usage = handle.usage()
+        handle.close()
+
+        assert usage.wall_seconds is not None
+        assert usage.wall_seconds > 1.8
+
+    def test_inputs_below_tmp(self, place: Place) -> None:
+        """They are seen in the payload's own /tmp, where mount points are the agent's."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            (Path(folder) / "one").write_text("one\n")
+            place.inputs = (Path(folder) / "one",)
+
+            _, output = place.run(f"cat {folder}/one")
+
+            assert output == "one\n"
+            assert (place.folder / ".gridtune" / "tmp" / Path(folder).name / "one").is_file()
+
+    def test_a_pipe_in_place_of_the_notes(self, place: Place) -> None:
+        """Nobody waits for it."""
+        make = """python3 -c 'import os; os.mkfifo(os.environ["GRIDTUNE_DIR"] + "/container")'"""
+
+        handle = place.start(make)
+        exit_ = wait(handle, 10)
+        usage = handle.usage()
+        handle.close()
+
+        assert (exit_, usage.cpu_seconds) == (Exit(0), None)
 
 
 def brief_image(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable, Final
@@ -24,9 +24,17 @@ from gridtune_common.protocol import Usage
 from gridtune_common.units import show_bytes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, not_had
+from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, make_scratch_points, not_had
 from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
-from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
+from gridtune_evaluation.runtimes.port import (
+    EngineError,
+    Exit,
+    Image,
+    ImageUnavailable,
+    Job,
+    Limits,
+    RuntimeUnavailable,
+)
 from gridtune_evaluation.untrusted import touch
 from gridtune_evaluation.workplace import lock_of
 
@@ -39,6 +47,8 @@ _log = logging.getLogger("gridtune.agent")
 _LABEL: Final = "org.gridtune.room"
 #: Seconds for one answer of the engine, and between two words of a download.
 _PATIENCE: Final = 60.0
+#: The same for what a slot asks again and again.
+_SHORT_PATIENCE: Final = 5.0
 #: An engine that restarts is waited for; its containers may live on meanwhile.
 _AWAY: Final = 60.0
 #: Seconds between two lines about a download.
@@ -70,14 +80,21 @@ class Docker:
     def __init__(self, guard: OrphanGuard, cache: Cache) -> None:
         self._guard = guard
         self._address, self._client = _connect(self._addresses())
-        self._user = _user(self._client)
+        with _translated("the engine"):
+            self._engine = _Engine(self._client.info())
+            self._quick = _client(self._address, _SHORT_PATIENCE)
         self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
         self._images = Images(self.name, self._bring)
         self._left: set[ContainerHandle] = set()
         self._lock = threading.Lock()
 
     def _addresses(self) -> Iterable[str]:
-        yield os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        if os.environ.get("DOCKER_HOST"):
+            yield os.environ["DOCKER_HOST"]
+            return
+        yield "unix:///var/run/docker.sock"
+        if os.environ.get("XDG_RUNTIME_DIR"):
+            yield f"unix://{os.environ['XDG_RUNTIME_DIR']}/docker.sock"
 
     def locate(self, directory: Path) -> PurePosixPath:
         """The same for every payload."""
@@ -109,16 +126,18 @@ class Docker:
 
     def hand_over(self, directory: Path) -> None:
         """Make it, and all in it, the container's user's."""
-        if self._user.own is not None:
-            _give(directory, self._user.own)
+        if self._engine.own is not None:
+            _give(directory, self._engine.own)
 
     def start(self, job: Job) -> ContainerHandle:
         """Create and start a container."""
         if job.image is None:
             raise EngineError("there is no image to run the command in")
         self._remove_left()
+        make_scratch_points(job, [(path, PurePosixPath(path)) for path in job.inputs])
         container = self._create(job, job.image)
-        handle = ContainerHandle(container, job, self._guard, self._address, self.name, self._keep)
+        quick = self._quick.containers.prepare_model({"Id": container.id})
+        handle = ContainerHandle(quick, job, self._guard, self._address, self.name, self._keep)
         try:
             with _translated("the container"):
                 container.start()
@@ -137,7 +156,7 @@ class Docker:
             raise ImageUnavailable(f"the image {image.name} was removed from this node: {error}") from error
 
     def _options(self, job: Job) -> Mapping[str, Any]:
-        types = importlib.import_module("docker.types")
+        types = _types()
         limits = job.limits
         mounts = [types.Mount(str(SEEN_AT), str(job.directory), type="bind")]
         mounts += [types.Mount(str(path), str(path), type="bind", read_only=True) for path in job.inputs]
@@ -149,21 +168,24 @@ class Docker:
             "environment": {**VARIABLES, **job.variables},
             "working_dir": str(SEEN_AT),
             "mounts": mounts,
-            "user": self._user.name,
+            "user": self._engine.user,
+            "userns_mode": self._engine.userns_mode,
+            "cgroupns": self._engine.cgroupns,
             "labels": {_LABEL: str(job.directory)},
             "read_only": True,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
+            "security_opt": ["no-new-privileges", "label=disable"],  # what is mounted has no label of SELinux's
             "network_mode": self._network if limits.network else "none",
-            "cpuset_cpus": None if limits.cpus is None else ",".join(map(str, limits.cpus)),
-            "mem_limit": limits.memory_bytes,
-            "memswap_limit": limits.memory_bytes,  # together with swap: none of it
-            "device_requests": [types.DeviceRequest(device_ids=list(limits.gpus), capabilities=[["gpu"]])]
-            if limits.gpus
-            else None,
+            **self._engine.limited(limits),
+            "shm_size": _shared_memory(limits),
+            "device_requests": [self._request(limits.gpus)] if limits.gpus else None,
             "log_config": types.LogConfig(type="none"),
             "detach": True,
         }
+
+    def _request(self, gpus: Sequence[str]) -> Mapping[str, Any]:
+        request: Mapping[str, Any] = _types().DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])
+        return request
 
     def sweep(self) -> None:
         """Remove the containers of agents that do not live any more."""
@@ -181,6 +203,7 @@ class Docker:
     def close(self) -> None:
         """Remove what could not be removed before, and close the connections to the engine."""
         self._remove_left()
+        self._quick.close()
         self._client.close()
 
     def _keep(self, handle: ContainerHandle) -> None:
@@ -207,6 +230,11 @@ class Podman(Docker):
         if os.environ.get("XDG_RUNTIME_DIR"):
             yield f"unix://{os.environ['XDG_RUNTIME_DIR']}/podman/podman.sock"
         yield "unix:///run/podman/podman.sock"
+
+    def _request(self, gpus: Sequence[str]) -> Mapping[str, Any]:
+        names = [f"nvidia.com/gpu={gpu}" for gpu in gpus]
+        request: Mapping[str, Any] = _types().DeviceRequest(driver="cdi", device_ids=names)
+        return request
 
 
 class ContainerHandle:
@@ -345,27 +373,58 @@ class ContainerHandle:
             self._owed = None
 
 
-class _User:
-    """As whom payloads run.
+class _Engine:
+    """What an engine says of itself, and what follows for containers.
+
+    Args:
+        info: In the engine's words; what it does not mention, it can do.
 
     Attributes:
-        name: For the engine.
+        user: As whom payloads run, for the engine.
         own: Whose the working directory has to be, if not the agent's.
+        userns_mode: Where the engine gives containers other users, theirs are the node's all the same.
+        cgroupns: With version 2 of control groups a container could see the node's instead of its own.
     """
 
-    def __init__(self, name: str, own: int | None = None) -> None:
-        self.name = name
-        self.own = own
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        options = info.get("SecurityOptions") or []
+        self.user, self.own = _user(is_rootless=any("rootless" in option for option in options))
+        self.userns_mode = "host" if any(option.startswith("name=userns") for option in options) else None
+        self.cgroupns = "private" if info.get("CgroupVersion") == "2" else None
+        self._cannot = {name for name in ("CPUSet", "MemoryLimit", "CpuCfsQuota") if info.get(name) is False}
+        self._has_told = False
+
+    def limited(self, limits: Limits) -> Mapping[str, Any]:
+        """The limits of a payload as options, but for those that this engine cannot set."""
+        wanted: dict[str, Mapping[str, Any]] = {}
+        if limits.cpus is not None:
+            wanted["CPUSet"] = {"cpuset_cpus": ",".join(map(str, limits.cpus))}
+        elif limits.n_cpus is not None and limits.n_cpus < (os.cpu_count() or 1):
+            wanted["CpuCfsQuota"] = {"nano_cpus": limits.n_cpus * 10**9}
+        if limits.memory_bytes is not None:  # together with swap: none of it
+            wanted["MemoryLimit"] = {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
+        self._tell(sorted(self._cannot & wanted.keys()))
+        return {name: value for ability in wanted.keys() - self._cannot for name, value in wanted[ability].items()}
+
+    def _tell(self, missing: Sequence[str]) -> None:
+        if missing and not self._has_told:
+            self._has_told = True
+            text = "The container engine of this node cannot limit payloads (%s); they may use more than their share."
+            _log.warning(text, ", ".join(missing), extra={"action": "limits_missing"})
 
 
-def _user(client: DockerClient) -> _User:
-    with _translated("the engine"):
-        options = client.info().get("SecurityOptions") or []
-    if any("rootless" in option for option in options):
-        return _User("0:0")  # which is the agent's user outside
+def _user(*, is_rootless: bool) -> tuple[str, int | None]:
+    if is_rootless:
+        return "0:0", None  # which is the agent's user outside
     if os.getuid() == 0:
-        return _User(f"{_NOBODY}:{_NOBODY}", _NOBODY)
-    return _User(f"{os.getuid()}:{os.getgid()}")
+        return f"{_NOBODY}:{_NOBODY}", _NOBODY
+    return f"{os.getuid()}:{os.getgid()}", None
+
+
+def _shared_memory(limits: Limits) -> int:
+    """The size of /dev/shm: programs that load data need much of it, and it counts as memory in any case."""
+    memory = limits.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory // 2
 
 
 def _give(directory: Path, user: int) -> None:
@@ -378,7 +437,7 @@ def _give(directory: Path, user: int) -> None:
 
 def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
     try:
-        docker = importlib.import_module("docker")
+        importlib.import_module("docker")
     except ImportError as error:
         raise RuntimeUnavailable("the Python package docker is missing: pip install 'gridtune[docker]'") from error
     reasons = []
@@ -388,14 +447,17 @@ def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
             continue
         try:
             with _translated("the engine"):
-                return address, _client(docker, address)
+                return address, _client(address, _PATIENCE)
         except EngineError as error:
             reasons.append(f"{address}: {error}")
     raise RuntimeUnavailable("no engine answers at " + ", or at ".join(reasons))
 
 
-def _client(docker: Any, address: str) -> DockerClient:
-    client: DockerClient = docker.DockerClient(base_url=address, timeout=_PATIENCE)
+def _client(address: str, patience: float) -> DockerClient:
+    docker = importlib.import_module("docker")
+    is_named = address == os.environ.get("DOCKER_HOST")
+    place = docker.utils.kwargs_from_env() if is_named else {"base_url": address}  # the former with its certificates
+    client: DockerClient = docker.DockerClient(**place, timeout=patience)
     try:
         client.ping()
     except BaseException:  # whatever it was, it goes on to the caller
@@ -406,6 +468,10 @@ def _client(docker: Any, address: str) -> DockerClient:
 
 def _errors() -> Any:
     return importlib.import_module("docker.errors")
+
+
+def _types() -> Any:
+    return importlib.import_module("docker.types")
 
 
 @contextmanager

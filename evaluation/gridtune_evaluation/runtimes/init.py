@@ -62,7 +62,7 @@ trap 'asked=1; kill -TERM -1' TERM INT HUP
     for file in {" ".join(_GROUP_FILES)}; do
         [ -r "$file" ] && while read -r line; do echo "${{file##*/}} $line"; done <"$file"
     done
-}} >"$GRIDTUNE_DIR/{NOTES}" 2>/dev/null
+}} 1<>"$GRIDTUNE_DIR/{NOTES}" 2>/dev/null  # to open a pipe, which the payload could have made of it, does not block so
 exit "$code"
 """
 
