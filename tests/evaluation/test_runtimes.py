@@ -19,7 +19,7 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT, SCRIPT, open_lifeline
 from gridtune_evaluation.runtimes.port import (
     EngineError,
     Exit,
@@ -481,6 +481,33 @@ class TestContainers:
             assert output == "one\n"
             assert (place.folder / ".gridtune" / "tmp" / Path(folder).name / "one").is_file()
 
+    def test_a_payload_ends_itself_when_agent_and_warden_are_killed(self, place: Place) -> None:
+        """It could save before; that somebody writes to its lifeline ends nothing."""
+        (place.folder / ".gridtune").mkdir()
+        command = (
+            "trap 'touch saved; exit' TERM; echo x >$GRIDTUNE_DIR/alive; sleep 0.3; "
+            "exec 9>held; touch ready; while :; do sleep 0.1; done"
+        )
+        os.mkfifo(place.folder / "held")
+        os.chmod(place.folder / "held", 0o666)  # noqa: S103 - a container has another user
+        reader = os.open(place.folder / "held", os.O_RDONLY | os.O_NONBLOCK)
+        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, place.image]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as agent:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == b"started\n"
+            await_file(place.folder / "ready")
+            children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+
+            for pid in (*map(int, children), agent.pid):
+                os.kill(pid, signal.SIGKILL)
+
+            assert len(children) == 1
+            assert has_ended(reader, 5)
+        os.close(reader)
+        assert (place.folder / "saved").exists()
+        place.runtime.sweep()
+
     def test_a_pipe_in_place_of_the_notes(self, place: Place) -> None:
         """Nobody waits for it."""
         make = """python3 -c 'import os; os.mkfifo(os.environ["GRIDTUNE_DIR"] + "/container")'"""
@@ -777,6 +804,55 @@ class TestApptainer:
 
         assert exits == [Exit(0)] * 2
         assert [record.action for record in caplog.records if hasattr(record, "action")].count("network_open") == 1
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "sh"]], ids=lambda words: words[0])
+class TestLifeline:
+    """How a container knows that its agent is gone."""
+
+    @pytest.fixture
+    def node(self, shell: list[str], tmp_path: Path) -> list[str]:
+        """What runs a payload, to be named after it, as the first process of its own few."""
+        if os.getuid() != 0 or shutil.which(shell[0]) is None:
+            pytest.skip(f"only root can make a node that is no great loss, and it needs {shell[0]}")
+        script = ["-c", SCRIPT, "gridtune"]
+        return ["env", f"GRIDTUNE_DIR={tmp_path}", "unshare", "--pid", "--fork", "--kill-child", *shell, *script]
+
+    def test_the_payload_lives_as_long_as_its_agent(self, node: list[str], tmp_path: Path) -> None:
+        """Whoever writes to the lifeline ends nothing."""
+        alive = open_lifeline(tmp_path, None)
+        payload = "trap 'exit 4' TERM; touch ready; while :; do sleep 0.1; done"
+        with subprocess.Popen([*node, payload, str(tmp_path / "log")], cwd=tmp_path) as first:
+            await_file(tmp_path / "ready")
+            (tmp_path / "alive").write_text("x\n")
+            time.sleep(0.3)
+            meanwhile = first.poll()
+
+            assert alive is not None
+            os.close(alive)
+
+            assert (meanwhile, first.wait(5)) == (None, 4)
+
+    def test_an_agent_that_is_gone_at_the_start(self, node: list[str], tmp_path: Path) -> None:
+        """The pipe has no writer then, which is no reason to wait for one."""
+        alive = open_lifeline(tmp_path, None)
+        assert alive is not None
+        os.close(alive)
+
+        done = subprocess.run([*node, "sleep 60", str(tmp_path / "log")], cwd=tmp_path, timeout=20, check=False)
+
+        assert done.returncode in {137, 143}
+
+    def test_nothing_is_said_of_it(self, node: list[str], tmp_path: Path) -> None:
+        """The payload's output is the payload's alone, with and without a lifeline."""
+        without = subprocess.run([*node, "echo 1", str(tmp_path / "log")], check=False)
+        alive = open_lifeline(tmp_path, None)
+        done = subprocess.run([*node, "echo 2; exit 3", str(tmp_path / "log")], check=False)
+
+        assert alive is not None
+        os.close(alive)
+        assert (without.returncode, done.returncode) == (0, 3)
+        assert (tmp_path / "log").read_text() == "1\n2\n"
 
 
 @pytest.mark.parametrize("name", ["apptainer", "charliecloud"])

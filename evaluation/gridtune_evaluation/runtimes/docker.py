@@ -25,7 +25,7 @@ from gridtune_common.units import show_bytes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
 from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, make_scratch_points, not_had
-from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
+from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes, open_lifeline
 from gridtune_evaluation.runtimes.port import (
     EngineError,
     Exit,
@@ -53,6 +53,8 @@ _SHORT_PATIENCE: Final = 5.0
 _AWAY: Final = 60.0
 #: Seconds between two lines about a download.
 _NEWS: Final = 10.0
+#: A container older than these seconds whose working directory cannot be seen from here is nobody's any more.
+_UNSEEN: Final = 24 * 3600.0
 #: The states of a container that has ended; some versions of Podman say "stopped" first.
 _ENDED: Final = frozenset({"exited", "dead", "stopped"})
 #: Payloads of an agent that is root run as nobody.
@@ -137,7 +139,8 @@ class Docker:
         make_scratch_points(job, [(path, PurePosixPath(path)) for path in job.inputs])
         container = self._create(job, job.image)
         quick = self._quick.containers.prepare_model({"Id": container.id})
-        handle = ContainerHandle(quick, job, self._guard, self._address, self.name, self._keep)
+        alive = open_lifeline(job.directory / ".gridtune", self._engine.own)
+        handle = ContainerHandle(quick, job, alive, self._guard, self._address, self.name, self._keep)
         try:
             with _translated("the container"):
                 container.start()
@@ -191,9 +194,9 @@ class Docker:
         """Remove the containers of agents that do not live any more."""
         try:
             with _translated("what is left of dead agents"):
-                for container in self._client.containers.list(all=True, filters={"label": _LABEL}):
-                    room = Path(container.labels[_LABEL])
-                    if _is_abandoned(room):
+                for container in self._client.containers.list(all=True, filters={"label": _LABEL}, sparse=True):
+                    room = Path(container.attrs["Labels"][_LABEL])
+                    if _is_abandoned(room, time.time() - container.attrs["Created"]):
                         text = "Removing container %s, left by an agent that was killed."
                         _log.info(text, container.short_id, extra={"action": "container_swept"})
                         container.remove(force=True, v=True)
@@ -244,6 +247,7 @@ class ContainerHandle:
         self,
         container: Container,
         job: Job,
+        alive: int | None,
         guard: OrphanGuard,
         address: str,
         runtime: str,
@@ -252,6 +256,7 @@ class ContainerHandle:
         self._container = container
         self._room = Path(job.directory)
         self._control = self._room / ".gridtune"
+        self._alive = alive
         self._guard = guard
         self._runtime = runtime
         self._keep = keep
@@ -302,6 +307,7 @@ class ContainerHandle:
         """Remove the container, running or not; one that cannot be removed now is left to the runtime."""
         if self._is_gone:
             return
+        self._let_go()
         try:
             with _translated("the container's removal"), suppress(_errors().NotFound):
                 self._container.remove(force=True, v=True)
@@ -312,6 +318,12 @@ class ContainerHandle:
         self._exit = self._exit or _KILLED
         if self._key:
             self._guard.forget(self._key)
+
+    def _let_go(self) -> None:
+        """End the lifeline: what cannot be removed ends itself."""
+        if self._alive is not None:
+            os.close(self._alive)
+        self._alive = None
 
     def _leave(self, error: EngineError) -> None:
         if not self._is_left:
@@ -517,10 +529,10 @@ def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> No
     _log.info("Fetched the image %s.", name, extra={"action": "image_fetch_ended"})
 
 
-def _is_abandoned(room: Path) -> bool:
-    """Whether the agent whose working directory this is does not live any more; no if that cannot be seen from here."""
+def _is_abandoned(room: Path, age_seconds: float) -> bool:
+    """Whether the agent of a working directory does not live any more; one that cannot be seen is given a day."""
     if not room.parent.is_dir():
-        return False
+        return age_seconds > _UNSEEN
     try:
         with open(lock_of(room), "r+") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,9 @@ what all of it has used. The output goes straight to a file, in the order of wri
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Optional
@@ -15,10 +17,16 @@ from typing import Final, Optional
 from gridtune_evaluation.runtimes.groups import PATIENT_SHELL
 from gridtune_evaluation.untrusted import read_plain
 
+_log = logging.getLogger("gridtune.agent")
+
 #: Where the notes of `SCRIPT` are, in the control folder.
 NOTES: Final = "container"
 #: A file there that says what SIGTERM says: before `SCRIPT` has its trap, the kernel drops a signal for process 1.
 LEAVE: Final = "leave"
+#: A pipe there that the agent holds open while it lives.
+ALIVE: Final = "alive"
+#: Seconds between SIGTERM and SIGKILL for the payload of a dead agent.
+LIFELINE_GRACE: Final = 5
 
 #: More than the notes ever are, unless the payload wrote them.
 _NOTES_LIMIT: Final = 64 * 2**10
@@ -50,12 +58,26 @@ again=$?
 [ "$again" = 127 ] || code=$again
 """
 
+#: Ends the payload when nobody holds the pipe `ALIVE` open any more, also if the warden was killed with its agent. The
+#: end of process 1 ends this, too. A pipe without a writer would block who opens it, so it is opened for both first.
+_WATCH: Final = f"""
+[ -p "$GRIDTUNE_DIR/{ALIVE}" ] && (
+    trap '' TERM INT HUP
+    exec 8<>"$GRIDTUNE_DIR/{ALIVE}" 9<"$GRIDTUNE_DIR/{ALIVE}" 8>&-
+    while read -r _; do :; done <&9
+    kill -TERM -1
+    sleep {LIFELINE_GRACE}
+    kill -KILL -1
+) >/dev/null 2>&1 &
+"""
+
 #: For ``/bin/sh -c``; its arguments are the payload's command and the output's file.
 SCRIPT: Final = f"""
 exec >>"$2" 2>&1 </dev/null
 asked=0
 trap 'asked=1; kill -TERM -1' TERM INT HUP
 [ -e "$GRIDTUNE_DIR/{LEAVE}" ] && asked=1
+{_WATCH}
 {_WAIT}
 {{
     echo "asked $asked"
@@ -78,6 +100,21 @@ trap 'asked=1; trap : TERM INT HUP; kill -TERM "$all"' TERM INT HUP
 {_WAIT}
 exit "$code"
 """
+
+
+def open_lifeline(control: Path, owner: int | None) -> int | None:
+    """Make and open `ALIVE` before `SCRIPT` starts; None where there are no pipes: then the warden has to do."""
+    path = control / ALIVE
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        os.mkfifo(path, 0o600)
+        if owner is not None:
+            os.chown(path, owner, owner)
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        _log.debug("Containers of %s have no lifeline: %s", control, error)
+        return None
 
 
 def process_namespace() -> str:
