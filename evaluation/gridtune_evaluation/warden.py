@@ -87,7 +87,7 @@ def signal_group(group: int, number: int) -> bool:
 
 def ask(container: str, method: str, what: str) -> bytes:
     """Ask an engine about a container; its answer from the status on, empty if there is none."""
-    path, _, id_ = container.partition(" ")
+    path, _, id_ = container.rpartition(" ")  # a path may have blanks
     try:
         with socket.socket(socket.AF_UNIX) as engine:
             engine.settimeout(PATIENCE)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.init import CHILD_SCRIPT
+from gridtune_evaluation.runtimes.init import CHILD_SCRIPT, SCRIPT, open_lifeline
 from gridtune_evaluation.runtimes.port import (
     EngineError,
     Exit,
@@ -32,6 +33,7 @@ from gridtune_evaluation.runtimes.port import (
 )
 from servers.apptainer import Apptainer
 from servers.docker import Docker
+from servers.door import Door
 from servers.images import IMAGE
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
@@ -371,6 +373,160 @@ class TestInImages:
             place.runtime.prepare(None, lambda: True)
 
 
+@pytest.mark.parametrize("place", ["docker"], indirect=True)
+class TestEngines:
+    """What only an engine's client has to do."""
+
+    @pytest.fixture
+    def door(self, place: Place, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+        """Between the runtime and its engine."""
+        door = Door(tmp_path / "a door.sock", docker.address.removeprefix("unix://"))
+        monkeypatch.setenv("DOCKER_HOST", door.address)
+        place.runtime.close()
+        place.runtime = runtimes.load("docker", OrphanGuard(), Cache(tmp_path / "cache", 2**30))
+        yield door
+        place.runtime.close()
+        door.end()
+
+    def test_sigterm_is_not_lost_while_the_engine_is_away(self, place: Place, door: Door) -> None:
+        """It is delivered when the engine is back."""
+        handle = place.start("trap 'exit 4' TERM; touch ready; while :; do sleep 0.1; done")
+        await_file(place.folder / "ready")
+
+        door.shut()
+        handle.terminate()
+        meanwhile = handle.poll()
+        door.is_open = True
+        exit_ = wait(handle, 10)
+        handle.close()
+
+        assert (meanwhile, exit_) == (None, Exit(4))
+
+    def test_what_cannot_be_removed_is_removed_later(self, place: Place, door: Door, docker: Docker) -> None:
+        """Before the next payload starts."""
+        handle = place.start("sleep 60")
+
+        door.shut()
+        handle.close()
+        first = docker.run("ps", "--all", "--quiet")
+        door.is_open = True
+        place.run(":")
+
+        assert first
+        assert docker.run("ps", "--all", "--quiet") == ""
+
+    def test_what_somebody_removes_has_ended(
+        self, place: Place, docker: Docker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """At once, and there is nothing left to remove."""
+        handle = place.start("sleep 60")
+
+        docker.run("rm", "--force", docker.run("ps", "--quiet"))
+        exit_ = wait(handle, 5)
+        handle.close()
+
+        assert exit_ == Exit(137, signal=9)
+        assert not caplog.records
+
+    def test_an_image_that_somebody_removes_is_brought_again(self, place: Place, docker: Docker) -> None:
+        """One point goes back; the next one has the image."""
+        docker.build("localhost/tests/brief:1", brief_image(place.folder / "context"))
+        place.image = "localhost/tests/brief:1"
+        place.run(":")
+
+        docker.run("rmi", "--force", place.image)
+        with pytest.raises(ImageUnavailable, match="was removed"):
+            place.start(":")
+        docker.build("localhost/tests/brief:1", place.folder / "context")
+        exit_, _ = place.run(":")
+        docker.run("rmi", "--force", place.image)
+
+        assert exit_ == Exit(0)
+
+
+@pytest.mark.parametrize("place", ["docker", "podman"], indirect=True)
+class TestContainers:
+    """What every engine's containers are given."""
+
+    def test_shared_memory_is_half_of_the_memory(self, place: Place) -> None:
+        """What 64 MiB would not be enough for."""
+        fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=100 2>/dev/null; wc -c </dev/shm/x"
+
+        _, output = place.run(fill, Limits(memory_bytes=300 * 2**20))
+
+        assert output == f"{100 * 2**20}\n"
+
+    def test_time_of_cpus_without_numbers_is_limited(self, place: Place) -> None:
+        """To as many as are asked for."""
+        if (os.cpu_count() or 1) < 2:
+            pytest.skip("there is one CPU")
+        busy = "python3 -c 'import time\nwhile time.process_time() < 1: pass' & "
+
+        handle = place.start(f"{busy * 2} wait", Limits(n_cpus=1))
+        wait(handle)
+        usage = handle.usage()
+        handle.close()
+
+        assert usage.wall_seconds is not None
+        assert usage.wall_seconds > 1.8
+
+    def test_inputs_below_tmp(self, place: Place) -> None:
+        """They are seen in the payload's own /tmp, where mount points are the agent's."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            (Path(folder) / "one").write_text("one\n")
+            place.inputs = (Path(folder) / "one",)
+
+            _, output = place.run(f"cat {folder}/one")
+
+            assert output == "one\n"
+            assert (place.folder / ".gridtune" / "tmp" / Path(folder).name / "one").is_file()
+
+    def test_a_payload_ends_itself_when_agent_and_warden_are_killed(self, place: Place) -> None:
+        """It could save before; that somebody writes to its lifeline ends nothing."""
+        (place.folder / ".gridtune").mkdir()
+        command = (
+            "trap 'touch saved; exit' TERM; echo x >$GRIDTUNE_DIR/alive; sleep 0.3; "
+            "exec 9>held; touch ready; while :; do sleep 0.1; done"
+        )
+        os.mkfifo(place.folder / "held")
+        os.chmod(place.folder / "held", 0o666)  # noqa: S103 - a container has another user
+        reader = os.open(place.folder / "held", os.O_RDONLY | os.O_NONBLOCK)
+        words = [sys.executable, "-c", AGENT, place.runtime.name, str(place.folder), command, place.image]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as agent:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == b"started\n"
+            await_file(place.folder / "ready")
+            children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+
+            for pid in (*map(int, children), agent.pid):
+                os.kill(pid, signal.SIGKILL)
+
+            assert len(children) == 1
+            assert has_ended(reader, 5)
+        os.close(reader)
+        assert (place.folder / "saved").exists()
+        place.runtime.sweep()
+
+    def test_a_pipe_in_place_of_the_notes(self, place: Place) -> None:
+        """Nobody waits for it."""
+        make = """python3 -c 'import os; os.mkfifo(os.environ["GRIDTUNE_DIR"] + "/container")'"""
+
+        handle = place.start(make)
+        exit_ = wait(handle, 10)
+        usage = handle.usage()
+        handle.close()
+
+        assert (exit_, usage.cpu_seconds) == (Exit(0), None)
+
+
+def brief_image(folder: Path) -> Path:
+    """What an image is built from that is not the tests' own."""
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL brief=yes\n")
+    return folder
+
+
 @pytest.fixture
 def read_only_image(charliecloud: Path, tmp_path: Path) -> Iterator[Path]:
     """An image that nobody can write to, as in CVMFS."""
@@ -648,6 +804,55 @@ class TestApptainer:
 
         assert exits == [Exit(0)] * 2
         assert [record.action for record in caplog.records if hasattr(record, "action")].count("network_open") == 1
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "sh"]], ids=lambda words: words[0])
+class TestLifeline:
+    """How a container knows that its agent is gone."""
+
+    @pytest.fixture
+    def node(self, shell: list[str], tmp_path: Path) -> list[str]:
+        """What runs a payload, to be named after it, as the first process of its own few."""
+        if os.getuid() != 0 or shutil.which(shell[0]) is None:
+            pytest.skip(f"only root can make a node that is no great loss, and it needs {shell[0]}")
+        script = ["-c", SCRIPT, "gridtune"]
+        return ["env", f"GRIDTUNE_DIR={tmp_path}", "unshare", "--pid", "--fork", "--kill-child", *shell, *script]
+
+    def test_the_payload_lives_as_long_as_its_agent(self, node: list[str], tmp_path: Path) -> None:
+        """Whoever writes to the lifeline ends nothing."""
+        alive = open_lifeline(tmp_path, None)
+        payload = "trap 'exit 4' TERM; touch ready; while :; do sleep 0.1; done"
+        with subprocess.Popen([*node, payload, str(tmp_path / "log")], cwd=tmp_path) as first:
+            await_file(tmp_path / "ready")
+            (tmp_path / "alive").write_text("x\n")
+            time.sleep(0.3)
+            meanwhile = first.poll()
+
+            assert alive is not None
+            os.close(alive)
+
+            assert (meanwhile, first.wait(5)) == (None, 4)
+
+    def test_an_agent_that_is_gone_at_the_start(self, node: list[str], tmp_path: Path) -> None:
+        """The pipe has no writer then, which is no reason to wait for one."""
+        alive = open_lifeline(tmp_path, None)
+        assert alive is not None
+        os.close(alive)
+
+        done = subprocess.run([*node, "sleep 60", str(tmp_path / "log")], cwd=tmp_path, timeout=20, check=False)
+
+        assert done.returncode in {137, 143}
+
+    def test_nothing_is_said_of_it(self, node: list[str], tmp_path: Path) -> None:
+        """The payload's output is the payload's alone, with and without a lifeline."""
+        without = subprocess.run([*node, "echo 1", str(tmp_path / "log")], check=False)
+        alive = open_lifeline(tmp_path, None)
+        done = subprocess.run([*node, "echo 2; exit 3", str(tmp_path / "log")], check=False)
+
+        assert alive is not None
+        os.close(alive)
+        assert (without.returncode, done.returncode) == (0, 3)
+        assert (tmp_path / "log").read_text() == "1\n2\n"
 
 
 @pytest.mark.parametrize("name", ["apptainer", "charliecloud"])

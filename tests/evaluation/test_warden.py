@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -96,6 +98,26 @@ def test_warden_keeps_the_books() -> None:
     container = "/run/engine.sock 0f3a"
 
     assert warden.follow(["+11\n", "+12\n", "-11\n", f"+{container}\n", "+1"]) == {"12", container}
+
+
+class Engine(socketserver.StreamRequestHandler):
+    """Says yes to everything."""
+
+    def handle(self) -> None:
+        """Read the request before the answer."""
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.0 204 Yes\r\n\r\n")
+
+
+def test_an_engine_whose_socket_has_a_blank_in_its_name(tmp_path: Path) -> None:
+    """It is asked all the same."""
+    path = str(tmp_path / "an engine")
+
+    with socketserver.UnixStreamServer(path, Engine) as engine:
+        threading.Thread(target=engine.handle_request, daemon=True).start()
+
+        assert warden.send(f"{path} 0f3a", signal.SIGKILL)
 
 
 def test_warden_ends_with_its_agent() -> None:

@@ -11,8 +11,9 @@ import fcntl
 import importlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable, Final
@@ -23,9 +24,18 @@ from gridtune_common.protocol import Usage
 from gridtune_common.units import show_bytes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, not_had
-from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes
-from gridtune_evaluation.runtimes.port import EngineError, Exit, Image, ImageUnavailable, Job, RuntimeUnavailable
+from gridtune_evaluation.runtimes.images import SEEN_AT, VARIABLES, Images, make_scratch_points, not_had
+from gridtune_evaluation.runtimes.init import LEAVE, SCRIPT, Notes, open_lifeline
+from gridtune_evaluation.runtimes.port import (
+    EngineError,
+    Exit,
+    Image,
+    ImageUnavailable,
+    Job,
+    Limits,
+    RuntimeUnavailable,
+)
+from gridtune_evaluation.untrusted import touch
 from gridtune_evaluation.workplace import lock_of
 
 if TYPE_CHECKING:
@@ -37,14 +47,24 @@ _log = logging.getLogger("gridtune.agent")
 _LABEL: Final = "org.gridtune.room"
 #: Seconds for one answer of the engine, and between two words of a download.
 _PATIENCE: Final = 60.0
+#: The same for what a slot asks again and again.
+_SHORT_PATIENCE: Final = 5.0
 #: An engine that restarts is waited for; its containers may live on meanwhile.
 _AWAY: Final = 60.0
 #: Seconds between two lines about a download.
 _NEWS: Final = 10.0
+#: A container older than these seconds whose working directory cannot be seen from here is nobody's any more.
+_UNSEEN: Final = 24 * 3600.0
 #: The states of a container that has ended; some versions of Podman say "stopped" first.
 _ENDED: Final = frozenset({"exited", "dead", "stopped"})
 #: Payloads of an agent that is root run as nobody.
 _NOBODY: Final = 65534
+#: How a container ends that is removed.
+_KILLED: Final = Exit(137, signal=9)
+
+
+class Gone(EngineError):  # noqa: N818 - named for the fact
+    """The engine does not know of what it was asked for."""
 
 
 class Docker:
@@ -62,12 +82,21 @@ class Docker:
     def __init__(self, guard: OrphanGuard, cache: Cache) -> None:
         self._guard = guard
         self._address, self._client = _connect(self._addresses())
-        self._user = _user(self._client)
+        with _translated("the engine"):
+            self._engine = _Engine(self._client.info())
+            self._quick = _client(self._address, _SHORT_PATIENCE)
         self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
         self._images = Images(self.name, self._bring)
+        self._left: set[ContainerHandle] = set()
+        self._lock = threading.Lock()
 
     def _addresses(self) -> Iterable[str]:
-        yield os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        if os.environ.get("DOCKER_HOST"):
+            yield os.environ["DOCKER_HOST"]
+            return
+        yield "unix:///var/run/docker.sock"
+        if os.environ.get("XDG_RUNTIME_DIR"):
+            yield f"unix://{os.environ['XDG_RUNTIME_DIR']}/docker.sock"
 
     def locate(self, directory: Path) -> PurePosixPath:
         """The same for every payload."""
@@ -75,6 +104,7 @@ class Docker:
 
     def prepare(self, image: Image | None, keep_going: Callable[[], bool]) -> str:
         """Fetch the image as its rule says, once for this agent: all of its payloads get the same."""
+        self._remove_left()
         return self._images.prepare(image, keep_going)
 
     def _bring(self, image: Image, keep_going: Callable[[], bool]) -> str:
@@ -91,24 +121,26 @@ class Docker:
             return str(found)
 
     def _find(self, image: Image) -> str | None:
-        errors = importlib.import_module("docker.errors")
         try:
             return str(self._client.images.get(image.name).id)
-        except errors.ImageNotFound:
+        except _errors().ImageNotFound:
             return None
 
     def hand_over(self, directory: Path) -> None:
         """Make it, and all in it, the container's user's."""
-        if self._user.own is not None:
-            _give(directory, self._user.own)
+        if self._engine.own is not None:
+            _give(directory, self._engine.own)
 
     def start(self, job: Job) -> ContainerHandle:
         """Create and start a container."""
         if job.image is None:
             raise EngineError("there is no image to run the command in")
-        with _translated("the container"):
-            container = self._client.containers.create(self._images.ready(job.image), **self._options(job))
-        handle = ContainerHandle(container, job, self._guard, self._address, self.name)
+        self._remove_left()
+        make_scratch_points(job, [(path, PurePosixPath(path)) for path in job.inputs])
+        container = self._create(job, job.image)
+        quick = self._quick.containers.prepare_model({"Id": container.id})
+        alive = open_lifeline(job.directory / ".gridtune", self._engine.own)
+        handle = ContainerHandle(quick, job, alive, self._guard, self._address, self.name, self._keep)
         try:
             with _translated("the container"):
                 container.start()
@@ -117,8 +149,17 @@ class Docker:
             raise
         return handle
 
+    def _create(self, job: Job, image: Image) -> Container:
+        called = self._images.ready(image)
+        try:
+            with _translated("the container"):
+                return self._client.containers.create(called, **self._options(job))
+        except Gone as error:
+            self._images.forget(image, called)
+            raise ImageUnavailable(f"the image {image.name} was removed from this node: {error}") from error
+
     def _options(self, job: Job) -> Mapping[str, Any]:
-        types = importlib.import_module("docker.types")
+        types = _types()
         limits = job.limits
         mounts = [types.Mount(str(SEEN_AT), str(job.directory), type="bind")]
         mounts += [types.Mount(str(path), str(path), type="bind", read_only=True) for path in job.inputs]
@@ -130,29 +171,32 @@ class Docker:
             "environment": {**VARIABLES, **job.variables},
             "working_dir": str(SEEN_AT),
             "mounts": mounts,
-            "user": self._user.name,
+            "user": self._engine.user,
+            "userns_mode": self._engine.userns_mode,
+            "cgroupns": self._engine.cgroupns,
             "labels": {_LABEL: str(job.directory)},
             "read_only": True,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
+            "security_opt": ["no-new-privileges", "label=disable"],  # what is mounted has no label of SELinux's
             "network_mode": self._network if limits.network else "none",
-            "cpuset_cpus": None if limits.cpus is None else ",".join(map(str, limits.cpus)),
-            "mem_limit": limits.memory_bytes,
-            "memswap_limit": limits.memory_bytes,  # together with swap: none of it
-            "device_requests": [types.DeviceRequest(device_ids=list(limits.gpus), capabilities=[["gpu"]])]
-            if limits.gpus
-            else None,
+            **self._engine.limited(limits),
+            "shm_size": _shared_memory(limits),
+            "device_requests": [self._request(limits.gpus)] if limits.gpus else None,
             "log_config": types.LogConfig(type="none"),
             "detach": True,
         }
+
+    def _request(self, gpus: Sequence[str]) -> Mapping[str, Any]:
+        request: Mapping[str, Any] = _types().DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])
+        return request
 
     def sweep(self) -> None:
         """Remove the containers of agents that do not live any more."""
         try:
             with _translated("what is left of dead agents"):
-                for container in self._client.containers.list(all=True, filters={"label": _LABEL}):
-                    room = Path(container.labels[_LABEL])
-                    if _is_abandoned(room):
+                for container in self._client.containers.list(all=True, filters={"label": _LABEL}, sparse=True):
+                    room = Path(container.attrs["Labels"][_LABEL])
+                    if _is_abandoned(room, time.time() - container.attrs["Created"]):
                         text = "Removing container %s, left by an agent that was killed."
                         _log.info(text, container.short_id, extra={"action": "container_swept"})
                         container.remove(force=True, v=True)
@@ -160,8 +204,21 @@ class Docker:
             _log.warning("Cannot remove what dead agents left: %s", error, extra={"action": "sweep_failed"})
 
     def close(self) -> None:
-        """Close the connections to the engine."""
+        """Remove what could not be removed before, and close the connections to the engine."""
+        self._remove_left()
+        self._quick.close()
         self._client.close()
+
+    def _keep(self, handle: ContainerHandle) -> None:
+        """Remember a container that could not be removed."""
+        with self._lock:
+            self._left.add(handle)
+
+    def _remove_left(self) -> None:
+        with self._lock:
+            left, self._left = self._left, set()
+        for handle in left:
+            handle.close()  # which comes back to `_keep` if it fails again
 
 
 class Podman(Docker):
@@ -177,18 +234,37 @@ class Podman(Docker):
             yield f"unix://{os.environ['XDG_RUNTIME_DIR']}/podman/podman.sock"
         yield "unix:///run/podman/podman.sock"
 
+    def _request(self, gpus: Sequence[str]) -> Mapping[str, Any]:
+        names = [f"nvidia.com/gpu={gpu}" for gpu in gpus]
+        request: Mapping[str, Any] = _types().DeviceRequest(driver="cdi", device_ids=names)
+        return request
+
 
 class ContainerHandle:
     """A container, from its creation to its removal."""
 
-    def __init__(self, container: Container, job: Job, guard: OrphanGuard, address: str, runtime: str) -> None:
+    def __init__(
+        self,
+        container: Container,
+        job: Job,
+        alive: int | None,
+        guard: OrphanGuard,
+        address: str,
+        runtime: str,
+        keep: Callable[[ContainerHandle], None],
+    ) -> None:
         self._container = container
-        self._control = Path(job.directory) / ".gridtune"
+        self._room = Path(job.directory)
+        self._control = self._room / ".gridtune"
+        self._alive = alive
         self._guard = guard
         self._runtime = runtime
+        self._keep = keep
         self._exit: Exit | None = None
         self._was_told = False
+        self._owed: str | None = None
         self._is_gone = False
+        self._is_left = False
         self._silent_since: float | None = None
         self._started = time.monotonic()
         self._wall_seconds: float | None = None
@@ -199,17 +275,16 @@ class ContainerHandle:
     def poll(self) -> Exit | None:
         """How the container's first process ended; the kernel ends all others with it."""
         if self._exit is None:
-            state = self._state()
-            if state is not None and state["Status"] in _ENDED:
-                self._wall_seconds = time.monotonic() - self._started
-                self._exit = self._read(state)
+            self._exit = self._look()
+        if self._exit is not None and self._wall_seconds is None:
+            self._wall_seconds = time.monotonic() - self._started
         return self._exit
 
     def terminate(self) -> None:
         """Send SIGTERM to the first process, which hands it on."""
         self._was_told = True
         with suppress(OSError):  # the payload may have removed the folder
-            (self._control / LEAVE).touch()
+            touch(self._room, self._control / LEAVE)
         self._signal("SIGTERM")
 
     def kill(self) -> None:
@@ -229,26 +304,54 @@ class ContainerHandle:
         )
 
     def close(self) -> None:
-        """Remove the container, running or not."""
+        """Remove the container, running or not; one that cannot be removed now is left to the runtime."""
         if self._is_gone:
             return
+        self._let_go()
         try:
-            with _translated("the container's removal"):
+            with _translated("the container's removal"), suppress(_errors().NotFound):
                 self._container.remove(force=True, v=True)
         except EngineError as error:
-            text = "Container %s is left behind: %s"
-            _log.warning(text, self._container.short_id, error, extra={"action": "container_left"})
+            self._leave(error)
             return
         self._is_gone = True
-        self._exit = self._exit or Exit(137, signal=9)
+        self._exit = self._exit or _KILLED
         if self._key:
             self._guard.forget(self._key)
+
+    def _let_go(self) -> None:
+        """End the lifeline: what cannot be removed ends itself."""
+        if self._alive is not None:
+            os.close(self._alive)
+        self._alive = None
+
+    def _leave(self, error: EngineError) -> None:
+        if not self._is_left:
+            text = "Container %s is left for later: %s"
+            _log.warning(text, self._container.short_id, error, extra={"action": "container_left"})
+        self._is_left = True
+        self._keep(self)
+
+    def _look(self) -> Exit | None:
+        try:
+            state = self._state()
+        except Gone:  # somebody removed it
+            return _KILLED
+        if state is None:
+            return None
+        if state["Status"] in _ENDED:
+            return self._read(state)
+        if self._owed is not None:
+            self._signal(self._owed)
+        return None
 
     def _state(self) -> Mapping[str, Any] | None:
         """What the engine says; None if it is away, which is borne for a while."""
         try:
             with _translated("the container"):
                 self._container.reload()
+        except Gone:
+            raise
         except EngineError as error:
             now = time.monotonic()
             self._silent_since = self._silent_since or now
@@ -275,31 +378,65 @@ class ContainerHandle:
         try:
             with _translated("the container"):
                 self._container.kill(name)
-        except EngineError as error:  # most often it has just ended, which the next poll shows
+        except EngineError as error:  # either it has just ended, which the next poll shows, or the engine is away
             _log.debug("%s was not delivered: %s", name, error)
+            self._owed = name
+        else:
+            self._owed = None
 
 
-class _User:
-    """As whom payloads run.
+class _Engine:
+    """What an engine says of itself, and what follows for containers.
+
+    Args:
+        info: In the engine's words; what it does not mention, it can do.
 
     Attributes:
-        name: For the engine.
+        user: As whom payloads run, for the engine.
         own: Whose the working directory has to be, if not the agent's.
+        userns_mode: Where the engine gives containers other users, theirs are the node's all the same.
+        cgroupns: With version 2 of control groups a container could see the node's instead of its own.
     """
 
-    def __init__(self, name: str, own: int | None = None) -> None:
-        self.name = name
-        self.own = own
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        options = info.get("SecurityOptions") or []
+        self.user, self.own = _user(is_rootless=any("rootless" in option for option in options))
+        self.userns_mode = "host" if any(option.startswith("name=userns") for option in options) else None
+        self.cgroupns = "private" if info.get("CgroupVersion") == "2" else None
+        self._cannot = {name for name in ("CPUSet", "MemoryLimit", "CpuCfsQuota") if info.get(name) is False}
+        self._has_told = False
+
+    def limited(self, limits: Limits) -> Mapping[str, Any]:
+        """The limits of a payload as options, but for those that this engine cannot set."""
+        wanted: dict[str, Mapping[str, Any]] = {}
+        if limits.cpus is not None:
+            wanted["CPUSet"] = {"cpuset_cpus": ",".join(map(str, limits.cpus))}
+        elif limits.n_cpus is not None and limits.n_cpus < (os.cpu_count() or 1):
+            wanted["CpuCfsQuota"] = {"nano_cpus": limits.n_cpus * 10**9}
+        if limits.memory_bytes is not None:  # together with swap: none of it
+            wanted["MemoryLimit"] = {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
+        self._tell(sorted(self._cannot & wanted.keys()))
+        return {name: value for ability in wanted.keys() - self._cannot for name, value in wanted[ability].items()}
+
+    def _tell(self, missing: Sequence[str]) -> None:
+        if missing and not self._has_told:
+            self._has_told = True
+            text = "The container engine of this node cannot limit payloads (%s); they may use more than their share."
+            _log.warning(text, ", ".join(missing), extra={"action": "limits_missing"})
 
 
-def _user(client: DockerClient) -> _User:
-    with _translated("the engine"):
-        options = client.info().get("SecurityOptions") or []
-    if any("rootless" in option for option in options):
-        return _User("0:0")  # which is the agent's user outside
+def _user(*, is_rootless: bool) -> tuple[str, int | None]:
+    if is_rootless:
+        return "0:0", None  # which is the agent's user outside
     if os.getuid() == 0:
-        return _User(f"{_NOBODY}:{_NOBODY}", _NOBODY)
-    return _User(f"{os.getuid()}:{os.getgid()}")
+        return f"{_NOBODY}:{_NOBODY}", _NOBODY
+    return f"{os.getuid()}:{os.getgid()}", None
+
+
+def _shared_memory(limits: Limits) -> int:
+    """The size of /dev/shm: programs that load data need much of it, and it counts as memory in any case."""
+    memory = limits.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory // 2
 
 
 def _give(directory: Path, user: int) -> None:
@@ -312,7 +449,7 @@ def _give(directory: Path, user: int) -> None:
 
 def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
     try:
-        docker = importlib.import_module("docker")
+        importlib.import_module("docker")
     except ImportError as error:
         raise RuntimeUnavailable("the Python package docker is missing: pip install 'gridtune[docker]'") from error
     reasons = []
@@ -322,14 +459,17 @@ def _connect(addresses: Iterable[str]) -> tuple[str, DockerClient]:
             continue
         try:
             with _translated("the engine"):
-                return address, _client(docker, address)
+                return address, _client(address, _PATIENCE)
         except EngineError as error:
             reasons.append(f"{address}: {error}")
     raise RuntimeUnavailable("no engine answers at " + ", or at ".join(reasons))
 
 
-def _client(docker: Any, address: str) -> DockerClient:
-    client: DockerClient = docker.DockerClient(base_url=address, timeout=_PATIENCE)
+def _client(address: str, patience: float) -> DockerClient:
+    docker = importlib.import_module("docker")
+    is_named = address == os.environ.get("DOCKER_HOST")
+    place = docker.utils.kwargs_from_env() if is_named else {"base_url": address}  # the former with its certificates
+    client: DockerClient = docker.DockerClient(**place, timeout=patience)
     try:
         client.ping()
     except BaseException:  # whatever it was, it goes on to the caller
@@ -338,14 +478,23 @@ def _client(docker: Any, address: str) -> DockerClient:
     return client
 
 
+def _errors() -> Any:
+    return importlib.import_module("docker.errors")
+
+
+def _types() -> Any:
+    return importlib.import_module("docker.types")
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Errors of the engine's package, and of the network below it, become ours."""
-    errors = importlib.import_module("docker.errors")
+    errors = _errors()
     try:
         yield
     except errors.APIError as error:
-        raise EngineError(f"{what}: {_words(str(error.explanation or error))}") from error
+        kind = Gone if isinstance(error, errors.NotFound) else EngineError
+        raise kind(f"{what}: {_words(str(error.explanation or error))}") from error
     except (errors.DockerException, requests.RequestException) as error:
         raise EngineError(f"{what}: {_words(str(error))}") from error
 
@@ -380,10 +529,10 @@ def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> No
     _log.info("Fetched the image %s.", name, extra={"action": "image_fetch_ended"})
 
 
-def _is_abandoned(room: Path) -> bool:
-    """Whether the agent whose working directory this is does not live any more; no if that cannot be seen from here."""
+def _is_abandoned(room: Path, age_seconds: float) -> bool:
+    """Whether the agent of a working directory does not live any more; one that cannot be seen is given a day."""
     if not room.parent.is_dir():
-        return False
+        return age_seconds > _UNSEEN
     try:
         with open(lock_of(room), "r+") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

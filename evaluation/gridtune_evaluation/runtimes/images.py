@@ -70,6 +70,11 @@ class Images:
         """What an image that was prepared is called now."""
         return self._ready.get(image.name, image.name)
 
+    def forget(self, image: Image, called: str) -> None:
+        """Let an image be brought again that is gone, unless somebody else has brought it since."""
+        if self._ready.get(image.name) == called:
+            self._ready.pop(image.name, None)
+
 
 def not_had(name: str, why: str) -> ImageUnavailable:
     """An image that could not be fetched, for the reason that a registry gave."""

@@ -60,12 +60,14 @@ class Limits:
         gpus: The GPUs that it sees, by the names that the driver takes; empty for none.
         memory_bytes: Of main memory, all its processes together.
         network: Whether a container sees the network.
+        n_cpus: How many CPUs' time it may use, where its CPUs are not known by number: `cpus` is None then.
     """
 
     cpus: Optional[tuple[int, ...]] = None
     gpus: Optional[tuple[str, ...]] = None
     memory_bytes: Optional[int] = None
     network: bool = False
+    n_cpus: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class Runtime(Protocol):
         Raises:
             OSError: The payload could not be started.
             EngineError: Likewise.
+            ImageUnavailable: The image that was prepared is gone; to prepare it again may help.
             ValueError: The command or a variable cannot be handed to a process (a null character).
         """
 
