@@ -50,7 +50,13 @@ class Share:
         A task that asks for no GPU is not hindered in using what it finds, as far as its runtime shows it any.
         """
         gpus = tuple(gpu.name for gpu in self.gpus or ()) if needs.gpus else None
-        return Limits(self.cpus if self.owns_cpus else None, gpus, needs.memory_bytes, needs.network)
+        return Limits(
+            cpus=self.cpus if self.owns_cpus else None,
+            n_cpus=None if self.owns_cpus else len(self.cpus),
+            gpus=gpus,
+            memory_bytes=needs.memory_bytes,
+            network=needs.network,
+        )
 
     def resources(self, arch: str, runtimes: Sequence[str], labels: Mapping[str, str]) -> WorkerResources:
         """What the slot's worker says that it has."""
