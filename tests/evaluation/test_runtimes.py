@@ -19,6 +19,7 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
+from gridtune_evaluation.runtimes.docker import Engine
 from gridtune_evaluation.runtimes.init import CHILD_SCRIPT, SCRIPT, open_lifeline
 from gridtune_evaluation.runtimes.port import (
     EngineError,
@@ -518,6 +519,35 @@ class TestContainers:
         handle.close()
 
         assert (exit_, usage.cpu_seconds) == (Exit(0), None)
+
+
+class TestWhatAnEngineCan:
+    """Read from what it says of itself."""
+
+    def test_limits_that_it_cannot_set_are_left_out(self, caplog: pytest.LogCaptureFixture) -> None:
+        """That is told once; what it does not mention, it can."""
+        engine = Engine({"CPUSet": False, "MemoryLimit": True})
+
+        options = [engine.limited(Limits(cpus=(0, 2), memory_bytes=5)) for _ in "12"]
+
+        assert options == [{"mem_limit": 5, "memswap_limit": 5}] * 2
+        assert [getattr(record, "action", None) for record in caplog.records] == ["limits_missing"]
+
+    def test_all_limits(self) -> None:
+        """CPUs by their numbers, or else by time, unless that is all of the node's."""
+        engine = Engine({})
+
+        assert engine.limited(Limits(cpus=(0, 2), n_cpus=1)) == {"cpuset_cpus": "0,2"}
+        assert engine.limited(Limits(n_cpus=10**6)) == {}
+        assert engine.limited(Limits()) == {}
+
+    def test_users_and_namespaces(self) -> None:
+        """Payloads have the node's users, and see their own control groups."""
+        plain = Engine({"CgroupVersion": "1", "SecurityOptions": ["name=seccomp,profile=default"]})
+        other = Engine({"CgroupVersion": "2", "SecurityOptions": ["name=userns", "name=rootless"]})
+
+        assert (plain.userns_mode, plain.cgroupns) == (None, None)
+        assert (other.userns_mode, other.cgroupns, other.user, other.own) == ("host", "private", "0:0", None)
 
 
 def brief_image(folder: Path) -> Path:

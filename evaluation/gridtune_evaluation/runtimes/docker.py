@@ -83,7 +83,7 @@ class Docker:
         self._guard = guard
         self._address, self._client = _connect(self._addresses())
         with _translated("the engine"):
-            self._engine = _Engine(self._client.info())
+            self._engine = Engine(self._client.info())
             self._quick = _client(self._address, _SHORT_PATIENCE)
         self._network = os.environ.get("GRIDTUNE_CONTAINER_NETWORK") or "bridge"
         self._images = Images(self.name, self._bring)
@@ -385,7 +385,7 @@ class ContainerHandle:
             self._owed = None
 
 
-class _Engine:
+class Engine:
     """What an engine says of itself, and what follows for containers.
 
     Args:
