@@ -459,6 +459,21 @@ class TestContainers:
 
         assert exit_ == Exit(0)
 
+    def test_what_cannot_be_seen_is_swept_after_a_day(
+        self, place: Place, engine: Docker | Podman, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before that its agent could live elsewhere."""
+        label = f"org.gridtune.room={place.folder}/unseen/3-1-x"
+        engine.run("run", "--detach", "--network=none", "--entrypoint=/bin/sleep", "--label", label, IMAGE, "60")
+
+        place.runtime.sweep()
+        young = engine.run("ps", "--quiet")
+        monkeypatch.setattr("gridtune_evaluation.runtimes.docker._UNSEEN", -1)
+        place.runtime.sweep()
+
+        assert young
+        assert engine.run("ps", "--all", "--quiet") == ""
+
     def test_shared_memory_is_half_of_the_memory(self, place: Place) -> None:
         """What 64 MiB would not be enough for."""
         fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=100 2>/dev/null; wc -c </dev/shm/x"
