@@ -32,10 +32,12 @@ from gridtune_evaluation.runtimes.port import (
     Runtime,
     RuntimeUnavailable,
 )
+from servers import images
 from servers.apptainer import Apptainer
 from servers.docker import Docker
 from servers.door import Door
 from servers.images import IMAGE
+from servers.podman import Podman
 
 #: Starts a payload as an agent does, says so, and waits to be killed.
 AGENT = """
@@ -416,38 +418,61 @@ class TestEngines:
         assert first
         assert docker.run("ps", "--all", "--quiet") == ""
 
+
+@pytest.mark.parametrize("place", ["docker", "podman"], indirect=True)
+class TestContainers:
+    """What every engine's containers are given."""
+
+    @pytest.fixture
+    def engine(self, place: Place, request: pytest.FixtureRequest) -> Docker | Podman:
+        """By its own command line."""
+        found: Docker | Podman = request.getfixturevalue(place.runtime.name)
+        return found
+
     def test_what_somebody_removes_has_ended(
-        self, place: Place, docker: Docker, caplog: pytest.LogCaptureFixture
+        self, place: Place, engine: Docker | Podman, caplog: pytest.LogCaptureFixture
     ) -> None:
         """At once, and there is nothing left to remove."""
         handle = place.start("sleep 60")
 
-        docker.run("rm", "--force", docker.run("ps", "--quiet"))
+        engine.run("rm", "--force", engine.run("ps", "--quiet"))
         exit_ = wait(handle, 5)
         handle.close()
 
         assert exit_ == Exit(137, signal=9)
         assert not caplog.records
 
-    def test_an_image_that_somebody_removes_is_brought_again(self, place: Place, docker: Docker) -> None:
+    def test_an_image_that_somebody_removes_is_brought_again(self, place: Place, engine: Docker | Podman) -> None:
         """One point goes back; the next one has the image."""
-        docker.build("localhost/tests/brief:1", brief_image(place.folder / "context"))
+        brief = ("import", str(place.folder / "brief.tar"), "localhost/tests/brief:1")
+        images.archive(place.folder / "brief.tar")
+        engine.run(*brief)
         place.image = "localhost/tests/brief:1"
         place.run(":")
 
-        docker.run("rmi", "--force", place.image)
+        engine.run("rmi", "--force", place.image)
         with pytest.raises(ImageUnavailable, match="was removed"):
             place.start(":")
-        docker.build("localhost/tests/brief:1", place.folder / "context")
+        engine.run(*brief)
         exit_, _ = place.run(":")
-        docker.run("rmi", "--force", place.image)
+        engine.run("rmi", "--force", place.image)
 
         assert exit_ == Exit(0)
 
+    def test_what_cannot_be_seen_is_swept_after_a_day(
+        self, place: Place, engine: Docker | Podman, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before that its agent could live elsewhere."""
+        label = f"org.gridtune.room={place.folder}/unseen/3-1-x"
+        engine.run("run", "--detach", "--network=none", "--entrypoint=/bin/sleep", "--label", label, IMAGE, "60")
 
-@pytest.mark.parametrize("place", ["docker", "podman"], indirect=True)
-class TestContainers:
-    """What every engine's containers are given."""
+        place.runtime.sweep()
+        young = engine.run("ps", "--quiet")
+        monkeypatch.setattr("gridtune_evaluation.runtimes.docker._UNSEEN", -1)
+        place.runtime.sweep()
+
+        assert young
+        assert engine.run("ps", "--all", "--quiet") == ""
 
     def test_shared_memory_is_half_of_the_memory(self, place: Place) -> None:
         """What 64 MiB would not be enough for."""
@@ -548,13 +573,6 @@ class TestWhatAnEngineCan:
 
         assert (plain.userns_mode, plain.cgroupns) == (None, None)
         assert (other.userns_mode, other.cgroupns, other.user, other.own) == ("host", "private", "0:0", None)
-
-
-def brief_image(folder: Path) -> Path:
-    """What an image is built from that is not the tests' own."""
-    folder.mkdir()
-    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL brief=yes\n")
-    return folder
 
 
 @pytest.fixture

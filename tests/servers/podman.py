@@ -80,7 +80,8 @@ class Podman:
         return ["podman", *(f"--{option}={self.folder}/{name}" for option, name in places.items())]
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")}
+        inherited = {name: value for name, value in os.environ.items() if name != "CONTAINER_HOST"}  # a mere client's
+        return {**inherited, "CONTAINERS_CONF": str(self.folder / "containers.conf")}
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _PATIENCE
