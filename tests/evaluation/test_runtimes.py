@@ -459,20 +459,25 @@ class TestContainers:
 
         assert exit_ == Exit(0)
 
-    def test_what_cannot_be_seen_is_swept_after_a_day(
+    def test_what_ended_unseen_is_swept_after_a_day(
         self, place: Place, engine: Docker | Podman, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Before that its agent could live elsewhere."""
+        """What runs may have an agent that lives elsewhere, however long that takes."""
         label = f"org.gridtune.room={place.folder}/unseen/3-1-x"
-        engine.run("run", "--detach", "--network=none", "--entrypoint=/bin/sleep", "--label", label, IMAGE, "60")
+        start = ("run", "--detach", "--network=none", "--label", label)
+        running = engine.run(*start, "--entrypoint=/bin/sleep", IMAGE, "60")
+        ended = engine.run(*start, "--entrypoint=/bin/sh", IMAGE, "-c", ":")
+        engine.run("wait", ended)
 
         place.runtime.sweep()
-        young = engine.run("ps", "--quiet")
+        young = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
         monkeypatch.setattr("gridtune_evaluation.runtimes.docker._UNSEEN", -1)
         place.runtime.sweep()
+        old = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
+        engine.run("rm", "--force", running)
 
-        assert young
-        assert engine.run("ps", "--all", "--quiet") == ""
+        assert sorted(young) == sorted([running, ended])
+        assert old == [running]
 
     def test_shared_memory_is_half_of_the_memory(self, place: Place) -> None:
         """What 64 MiB would not be enough for."""

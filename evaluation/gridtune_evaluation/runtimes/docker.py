@@ -196,7 +196,7 @@ class Docker:
             with _translated("what is left of dead agents"):
                 for container in self._client.containers.list(all=True, filters={"label": _LABEL}, sparse=True):
                     room = Path(container.attrs["Labels"][_LABEL])
-                    if _is_abandoned(room, time.time() - container.attrs["Created"]):
+                    if _is_abandoned(room) or _is_forgotten(room, container.attrs):
                         text = "Removing container %s, left by an agent that was killed."
                         _log.info(text, container.short_id, extra={"action": "container_swept"})
                         container.remove(force=True, v=True)
@@ -529,10 +529,17 @@ def _pull(client: DockerClient, name: str, keep_going: Callable[[], bool]) -> No
     _log.info("Fetched the image %s.", name, extra={"action": "image_fetch_ended"})
 
 
-def _is_abandoned(room: Path, age_seconds: float) -> bool:
-    """Whether the agent of a working directory does not live any more; one that cannot be seen is given a day."""
+def _is_forgotten(room: Path, listed: Mapping[str, Any]) -> bool:
+    """Whether a container ended long ago whose agent cannot be seen from here; of a running one the agent may live."""
+    return (
+        not room.parent.is_dir() and listed["State"] in {"exited", "dead"} and time.time() - listed["Created"] > _UNSEEN
+    )
+
+
+def _is_abandoned(room: Path) -> bool:
+    """Whether the agent of a working directory does not live any more; no if that cannot be seen from here."""
     if not room.parent.is_dir():
-        return age_seconds > _UNSEEN
+        return False
     try:
         with open(lock_of(room), "r+") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
