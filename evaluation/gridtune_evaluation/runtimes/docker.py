@@ -307,13 +307,14 @@ class ContainerHandle:
         """Remove the container, running or not; one that cannot be removed now is left to the runtime."""
         if self._is_gone:
             return
-        self._let_go()
         try:
             with _translated("the container's removal"), suppress(_errors().NotFound):
                 self._container.remove(force=True, v=True)
         except EngineError as error:
             self._leave(error)
             return
+        finally:
+            self._let_go()  # not before: an engine fails to stop what is just ending by itself
         self._is_gone = True
         self._exit = self._exit or _KILLED
         if self._key:
