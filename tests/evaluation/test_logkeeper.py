@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pytest
+
 from gridtune_common.protocol import ObjectKind, Tell
 from gridtune_evaluation.testing import FakeCarrier, FakeSteering, make_lease, make_payload
 from payload_scripts import run_agent
@@ -41,6 +43,7 @@ def test_a_short_output_travels_with_the_result(tmp_path: Path) -> None:
     assert word.output_tail == "hello\n"
 
 
+@pytest.mark.slow
 def test_what_one_agent_could_not_store_the_next_one_does(tmp_path: Path) -> None:
     """The log waits in the work folder."""
     first = FakeSteering(make_payload(CHATTY), [make_lease()])

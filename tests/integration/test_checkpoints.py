@@ -82,6 +82,7 @@ def undisturbed(service: RealService, steps: int) -> dict[int, float | None]:
     return results(service.export(task))
 
 
+@pytest.mark.slow
 def test_short_lived_workers_reach_the_same_results(service: RealService) -> None:
     """With agents that live for seconds, one after the other: the same numbers, and no step twice."""
     steps = 20
@@ -102,6 +103,7 @@ def test_short_lived_workers_reach_the_same_results(service: RealService) -> Non
     assert {e.state for e in exported.evaluations} == {EvaluationState.DONE, EvaluationState.RELEASED}
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_training_goes_on_from_its_last_checkpoint(service: RealService) -> None:
     """Kill -9 of the agent: at most what was trained since the last committed checkpoint is trained again."""
     steps = 25

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from gridtune_common.client import Client, NothingYet, TaskEnded, new_request_id
 from gridtune_common.protocol import (
     Ask,
@@ -125,6 +127,7 @@ def test_no_point_is_lost_on_an_ask_that_hung_up(service: RealService) -> None:
         assert client.task(task).summary.counts.ready == 1
 
 
+@pytest.mark.slow
 def test_a_killed_optimizer_host_is_replaced(service: RealService) -> None:
     """The supervisor starts another, which takes the task over from history."""
     task = service.submit(document(points=10, algorithm="hyperopt/tpe"))
@@ -166,6 +169,7 @@ def _pids_of(module: str, service: RealService) -> list[int]:
     return [int(line.split()[0]) for line in listing.stdout.splitlines() if module in line]
 
 
+@pytest.mark.slow
 def test_fifty_workers_start_exactly_the_budget_across_restarts(service: RealService) -> None:
     """With 50 workers and 60 points, exactly 60 points start, though the service is killed twice in between."""
     task = service.submit(document(points=60))

@@ -182,6 +182,7 @@ def test_inputs_reach_every_point(tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_text() == "\n"
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
     """After a few points, with what it printed and how to go on, not after all of them."""
     write_task(tmp_path, BAD, points=50)
