@@ -169,12 +169,15 @@ def _evaluations_are_trained_once(evidence: Evidence) -> Iterator[str]:
 
 
 def _only_the_lost_are_overtaken(evidence: Evidence) -> Iterator[str]:
-    """While a training goes on, the same point is trained elsewhere only if the first was thought lost."""
+    """While a training goes on, the same point is trained elsewhere only if who had it before was thought lost.
+
+    An agent that was frozen between its lease and the command begins late, and finds out soon after.
+    """
     by_point: dict[int, list[Training]] = {}
     for training in evidence.trainings.values():
         by_point.setdefault(training.point, []).append(training)
     for number, trainings in by_point.items():
-        trainings.sort(key=lambda training: training.starts[:1])
+        trainings.sort(key=lambda training: evidence.evaluations[training.evaluation].epoch)
         for earlier, later in pairwise(trainings):
             was_lost = evidence.tale.evaluations[earlier.evaluation].was_lost
             if earlier.steps and later.starts and earlier.steps[-1][1] > later.starts[0] and not was_lost:
