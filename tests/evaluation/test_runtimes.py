@@ -19,7 +19,7 @@ import pytest
 from gridtune_evaluation import runtimes
 from gridtune_evaluation.cache import Cache, FetchInterrupted
 from gridtune_evaluation.orphans import OrphanGuard
-from gridtune_evaluation.runtimes.docker import Engine
+from gridtune_evaluation.runtimes.engine import Engine
 from gridtune_evaluation.runtimes.init import CHILD_SCRIPT, SCRIPT, open_lifeline
 from gridtune_evaluation.runtimes.port import (
     EngineError,
