@@ -46,7 +46,7 @@ _GROUP_FILES: Final = (
 _WAIT: Final = f"""
 /bin/sh -c "{PATIENT_SHELL.replace("$", chr(92) + "$")}$1" &
 payload=$!
-[ "$asked" = 0 ] || kill -TERM "$payload"
+[ "$asked" = 0 ] || kill -TERM "$all"  # also what its shell has just begun, and would wait for
 while :; do
     wait "$payload"
     code=$?
@@ -75,6 +75,7 @@ _WATCH: Final = f"""
 SCRIPT: Final = f"""
 exec >>"$2" 2>&1 </dev/null
 asked=0
+all=-1
 trap 'asked=1; kill -TERM -1' TERM INT HUP
 [ -e "$GRIDTUNE_DIR/{LEAVE}" ] && asked=1
 {_WATCH}
