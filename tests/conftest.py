@@ -14,10 +14,12 @@ from servers import ceph as ceph_server
 from servers import docker as docker_server
 from servers import images
 from servers import podman as podman_server
+from servers import postgres as postgres_server
 from servers.apptainer import Apptainer
 from servers.ceph import Ceph
 from servers.docker import Docker
 from servers.podman import Podman
+from servers.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +34,19 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
         yield store
     finally:
         store.end()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real database server; where PostgreSQL is not installed, tests of it are skipped, but not in CI."""
+    if not postgres_server.is_installed():
+        assert "CI" not in os.environ, "CI has postgresql"
+        pytest.skip("PostgreSQL is not installed")
+    # not among pytest's folders: the server's user may not enter those
+    server = Postgres(Path(tempfile.mkdtemp(prefix="gridtune-tests-postgres-")))
+    server.make()
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
     AddedPoints,
@@ -30,6 +32,9 @@ from gridtune_steering.services import hosting, imports, leases, results, submis
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
+
+#: For tests of what has nothing to do with the kind of database.
+on_sqlite = pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
 
 OPERATOR = Caller(user="operator", scope=Scope.OPERATOR, token="t0")
 

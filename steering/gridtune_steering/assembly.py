@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gridtune_steering.bookkeeping.database import Database
-from gridtune_steering.doorbell import LocalBell
+from gridtune_steering.doorbell import Bell, open_bell
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
 
-def assemble(settings: Settings) -> tuple[Steering, LocalBell]:
+def assemble(settings: Settings) -> tuple[Steering, Bell]:
     """Open the database, the object store and the doorbell. To be called after any fork."""
-    bell = LocalBell(settings.data)
+    bell = open_bell(settings)
     steering = Steering(
-        database=Database(settings.database_url),
+        database=Database(settings.database_url, connections=settings.database_connections),
         bell=bell,
         clock=_now,
         settings=settings,

@@ -33,6 +33,7 @@ class Settings:
     Attributes:
         data: The folder of the embedded database, keys, logs and sockets.
         database: SQLAlchemy URL; by default SQLite in the data folder. May hold a password, so it is never shown.
+        database_connections: The most that one process keeps open to PostgreSQL, besides one or two for rings.
         lease_seconds: How long a worker may be silent before its point goes to another.
         ask_wait_seconds: How long an ask may wait for a point at most.
         threads: Requests served at a time by one web process, at least 2; half of them may be waiting asks.
@@ -56,6 +57,7 @@ class Settings:
 
     data: Path = Path("gridtune-data")
     database: str = field(default="", repr=False)
+    database_connections: int = 10
     lease_seconds: float = 60.0
     ask_wait_seconds: float = 25.0
     threads: int = 64

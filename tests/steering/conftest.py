@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 
 from gridtune_steering.testing import ManualClock, MemoryStore, steering_in
+from servers.postgres import Postgres
 from service_bench import Bench
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A service on a fresh database, a clock to turn by hand, and an operator to act as."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """A service on a fresh database of each kind, a clock to turn by hand, and an operator to act as."""
     clock = ManualClock()
-    steering = steering_in(tmp_path, clock, lease_seconds=60.0)
+    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    url = server.new_service_database() if server is not None else ""
+    steering = steering_in(tmp_path, clock, lease_seconds=60.0, database=url)
     yield Bench(steering, clock)
     steering.database.close()
+    if server is not None:
+        server.drop(url)
 
 
 @pytest.fixture

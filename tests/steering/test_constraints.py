@@ -14,7 +14,7 @@ from gridtune_common.space import SearchSpace
 from gridtune_steering.optimizers.axes import blend
 from gridtune_steering.optimizers.constraints import Constraints
 from gridtune_steering.services.errors import Unusable
-from service_bench import Bench
+from service_bench import Bench, on_sqlite
 from strategies import spaces
 
 SPACE = SearchSpace.parse(
@@ -84,6 +84,7 @@ def test_constraints_that_leave_nothing_are_refused_at_once() -> None:
         (["layers > kind"], r"constraints\[0\]: 'layers > kind' cannot be evaluated"),
     ],
 )
+@on_sqlite
 def test_a_task_with_impossible_constraints_is_not_accepted(bench: Bench, constraints: list[str], flaw: str) -> None:
     """With the path and the reason."""
     with pytest.raises(Unusable) as caught:
@@ -92,6 +93,7 @@ def test_a_task_with_impossible_constraints_is_not_accepted(bench: Bench, constr
     assert [re.match(flaw, str(each)) is not None for each in caught.value.flaws] == [True]
 
 
+@on_sqlite
 def test_initial_points_must_fulfil_the_constraints(bench: Bench) -> None:
     """Their place and the constraint are named."""
     point = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 4, "kind": "adam", "batch": 16}
@@ -102,6 +104,7 @@ def test_initial_points_must_fulfil_the_constraints(bench: Bench) -> None:
     assert [str(flaw) for flaw in caught.value.flaws] == ["initial_points[0]: breaks layers < 4"]
 
 
+@on_sqlite
 def test_points_of_a_constrained_task_fulfil_its_constraints(bench: Bench) -> None:
     """From the task file to the worker."""
     task = bench.submit(points=10, constraints="layers * batch <= 64", algorithm="auto")

@@ -16,7 +16,7 @@ from gridtune_steering.services import hosting, leases, tasks
 from gridtune_steering.services.hosting import OwnershipLost
 from gridtune_steering.services.steering import Steering
 from optimizer_rows import QUICK, every_optimizer
-from service_bench import OPERATOR, Bench
+from service_bench import OPERATOR, Bench, on_sqlite
 
 FINITE: dict[str, Any] = {"x": {"type": "int", "low": -5, "high": 5}, "layers": [1, 2, 3, 4], "kind": ["adam", "sgd"]}
 
@@ -37,12 +37,14 @@ def run_alone(bench: Bench, algorithm: str, *, rebuild_every: int | None = None)
 
 
 @every_optimizer
+@on_sqlite
 def test_the_same_seed_gives_the_same_points(bench: Bench, name: str) -> None:
     """One worker, the same seed: the same search, point by point."""
     assert run_alone(bench, name) == run_alone(bench, name)
 
 
 @every_optimizer
+@on_sqlite
 def test_hosts_that_die_in_between_change_nothing(bench: Bench, name: str) -> None:
     """A campaign that is rebuilt from history every few points finds the points of one that never died."""
     assert run_alone(bench, name) == run_alone(bench, name, rebuild_every=4)

@@ -30,7 +30,7 @@ from gridtune_common.space import SearchSpace
 from gridtune_steering.services import imports, records, tasks, wishes
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Conflict, NotFound, Unusable
-from service_bench import OPERATOR, Bench, document, loss_of
+from service_bench import OPERATOR, Bench, document, loss_of, on_sqlite
 
 POINT: Parameters = {"x": 1.0, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 1, "kind": "adam", "batch": 16}
 SPACE = SearchSpace.parse(document()["space"])
@@ -286,6 +286,7 @@ def test_results_are_refused_with_every_flaw(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 10_001])
+@on_sqlite
 def test_a_message_holds_a_bounded_number(bench: Bench, n: int) -> None:
     """Nothing, or too much, is refused before it is looked at."""
     task = bench.submit()
@@ -300,6 +301,7 @@ def test_a_message_holds_a_bounded_number(bench: Bench, n: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["optuna/tpe", "hyperopt/tpe"])
+@on_sqlite
 def test_known_results_spare_the_optimizer_its_first_steps(bench: Bench, name: str) -> None:
     """With 40 results from elsewhere the first ten points are far better than without."""
 
@@ -319,6 +321,7 @@ def test_known_results_spare_the_optimizer_its_first_steps(bench: Bench, name: s
 
 
 @pytest.mark.parametrize("name", ["hyperopt/tpe", "nevergrad/OnePlusOne", "optuna/cmaes", "sobol"])
+@on_sqlite
 def test_a_host_rebuilt_among_wishes_and_imports_changes_nothing(bench: Bench, name: str) -> None:
     """The same calls by the user give the same points, however often the host dies."""
 

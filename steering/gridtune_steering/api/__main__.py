@@ -12,11 +12,11 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from sqlalchemy.exc import OperationalError
 
 from gridtune_common.parent import stop_with_parent
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
+from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.doorbell import WaitingRoom
 from gridtune_steering.services import hosting
 from gridtune_steering.services.steering import Steering
@@ -71,7 +71,7 @@ def _be_present(steering: Steering) -> None:
     while True:
         try:
             hosting.note_presence(steering)
-        except OperationalError:
+        except TROUBLE:
             _log.exception("the database did not answer", extra={"action": "database_away"})
         time.sleep(_PRESENCE_PACE)
 

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, request
-from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
 from gridtune_common import wire
@@ -20,6 +19,7 @@ from gridtune_steering.api import storage_views as _storage_views  # noqa: F401 
 from gridtune_steering.api import views as _views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api.context import Context
 from gridtune_steering.api.routing import ROUTES, Route
+from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import tokens
@@ -45,7 +45,8 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     app.register_error_handler(HTTPException, _refuse)
     for kind in problems.TRANSLATED:
         app.register_error_handler(kind, _say_no)
-    app.register_error_handler(OperationalError, _come_back)
+    for kind in TROUBLE:
+        app.register_error_handler(kind, _come_back)
     app.register_error_handler(Exception, _crash)
     app.after_request(_finish)
     return app
@@ -120,7 +121,7 @@ def _refuse(error: HTTPException) -> Response:
     return response
 
 
-def _come_back(error: OperationalError) -> Response:
+def _come_back(error: Exception) -> Response:
     """The database is busy, full or away: clients try again."""
     _log.error("%s %s: the database did not answer", request.method, request.path, exc_info=error)
     detail = "the database did not answer; try again"

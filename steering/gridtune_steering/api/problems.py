@@ -26,6 +26,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.Unusable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RequestInProgress: HTTPStatus.SERVICE_UNAVAILABLE,
     MissingExtra: HTTPStatus.UNPROCESSABLE_ENTITY,
     objectstore.AddressRefused: HTTPStatus.FORBIDDEN,
     objectstore.NotSigned: HTTPStatus.FORBIDDEN,

@@ -11,26 +11,48 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from gridtune_common.errors import ConfigurationError
+
+#: What is raised when the database is away, busy, or has given a transaction up: whoever asked may try again.
+TROUBLE = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 #: How long SQLite waits for another process's transaction, in seconds.
 _BUSY_TIMEOUT = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
+#: How PostgreSQL guards itself against a process of ours that was stopped in the middle, or that hangs.
+_SERVER_LIMITS = {
+    "idle_in_transaction_session_timeout": "15s",
+    "lock_timeout": "20s",
+    "statement_timeout": "60s",
+    "timezone": "UTC",
+}
+_CONNECTION = {"connect_timeout": 10, "application_name": "gridtune", "tcp_user_timeout": 20_000, "keepalives_idle": 10}
+#: Advisory locks of ours: what the first of two numbers says that the second is about.
+_MIGRATING, _WRITING = 7_021, 7_022
 
 
 class Database:
     """Connections to one database. Safe to share between threads, not between processes: make one after a fork.
 
     Args:
-        url: An SQLAlchemy URL.
+        url: An SQLAlchemy URL; ``postgresql://`` means the driver psycopg.
+        connections: The most that PostgreSQL is asked for at a time.
+
+    Raises:
+        ConfigurationError: The URL cannot be used here.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = _sqlite(url) if url.startswith("sqlite") else _server(url)
-        self._writer = self._engine.execution_options(begin="IMMEDIATE")
-        is_sqlite = self._engine.dialect.name == "sqlite"
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        parsed = _parsed(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._engine = _sqlite(parsed) if is_sqlite else _server(parsed, connections)
+        self._writer = self._engine.execution_options(begin="IMMEDIATE") if is_sqlite else self._engine
         # one state for a whole block of reads: SQLite gives it anyway, PostgreSQL has to be asked
-        self._reader = self._engine if is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reader = self._engine if is_sqlite else self._engine.execution_options(**snapshot)
         # SQLite has one writer at a time and makes others poll for their turn; threads of one process queue here
         self._turn = threading.Lock() if is_sqlite else None
 
@@ -55,6 +77,20 @@ class Database:
         with self._turn, self._writer.begin() as connection:
             yield connection
 
+    @contextmanager
+    def read_settled(self, topic: str) -> Iterator[Connection]:
+        """Like `read`, while no transaction that has called `announce` for this topic is under way.
+
+        What such transactions number while they run may become visible in another order; here there are no gaps.
+        """
+        if self._turn is not None:
+            with self.read() as connection:
+                yield connection
+            return
+        with self._engine.begin() as connection:
+            _lock(connection, "pg_advisory_xact_lock", _WRITING, topic)
+            yield connection
+
     def migrate(self, revision: str = "head") -> None:
         """Bring the schema up to date, or up to an older revision."""
         from alembic import command  # web processes and hosts, which do not migrate, start the sooner without
@@ -63,6 +99,9 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.write() as connection:
+            if self._turn is None:
+                _lock(connection, "pg_advisory_xact_lock", _MIGRATING, "")
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
 
@@ -71,18 +110,55 @@ class Database:
         self._engine.dispose()
 
 
-def _server(url: str) -> Engine:
-    return sa.create_engine(url, pool_pre_ping=True, json_serializer=_json, hide_parameters=True)
+def announce(connection: Connection, topic: str) -> None:
+    """Let `Database.read_settled` wait for the end of this transaction."""
+    if connection.dialect.name == "postgresql":
+        _lock(connection, "pg_advisory_xact_lock_shared", _WRITING, topic)
 
 
-def _sqlite(url: str) -> Engine:
+def _lock(connection: Connection, function: str, kind: int, topic: str) -> None:
+    connection.execute(sa.text(f"SELECT {function}(:kind, hashtext(:topic))"), {"kind": kind, "topic": topic})
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise ConfigurationError(
+            "GRIDTUNE_STEERING_DATABASE is no URL: postgresql://USER:PASSWORD@HOST/NAME"
+        ) from error
+    if parsed.drivername in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        kind = parsed.get_backend_name()
+        raise ConfigurationError(f"GRIDTUNE_STEERING_DATABASE: {kind!r} is not supported; use postgresql or sqlite")
+    return parsed
+
+
+def _server(url: URL, connections: int) -> Engine:
+    limits = " ".join(f"-c {name}={value}" for name, value in _SERVER_LIMITS.items())
+    try:
+        return sa.create_engine(
+            url,
+            connect_args={**_CONNECTION, "options": limits},
+            pool_size=connections,
+            max_overflow=0,
+            pool_use_lifo=True,  # few connections are kept warm instead of all lukewarm
+            json_serializer=_json,
+            hide_parameters=True,  # they hold what users wrote, and errors are logged
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("PostgreSQL needs psycopg: pip install 'gridtune[postgresql]'") from error
+
+
+def _sqlite(url: URL) -> Engine:
     engine = sa.create_engine(
         url,
         connect_args={"timeout": _BUSY_TIMEOUT},
         pool_size=16,
         max_overflow=64,
         json_serializer=_json,
-        hide_parameters=True,  # they hold what users wrote, and errors are logged
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")

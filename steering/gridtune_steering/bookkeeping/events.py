@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gridtune_steering.bookkeeping.database import announce
 from gridtune_steering.bookkeeping.schema import Record, events
 
 
@@ -24,6 +25,8 @@ def add(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one line."""
+    if task is not None:
+        announce(connection, task)
     connection.execute(
         sa.insert(events).values(
             at=at,
@@ -38,7 +41,7 @@ def add(
 
 
 def page(connection: Connection, task: str, *, kind: str | None, after: int, limit: int) -> Sequence[Record]:
-    """Lines of one task after line *after*, oldest first."""
+    """Lines of one task after line *after*, oldest first; complete on a connection of ``read_settled(task)``."""
     query = sa.select(events).where(events.c.task_id == task, events.c.id > after)
     if kind is not None:
         query = query.where(events.c.kind == kind)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import Record, requests
@@ -24,11 +25,12 @@ def forget(connection: Connection, token: str, request_id: str) -> None:
     connection.execute(sa.delete(requests).where(requests.c.token_id == token, requests.c.request_id == request_id))
 
 
-def keep(connection: Connection, token: str, request_id: str, *, fingerprint: str, answer: Any, at: datetime) -> None:
-    """Remember an answer."""
-    connection.execute(
-        sa.insert(requests).values(token_id=token, request_id=request_id, fingerprint=fingerprint, answer=answer, at=at)
-    )
+def keep(connection: Connection, token: str, request_id: str, *, fingerprint: str, answer: Any, at: datetime) -> bool:
+    """Remember an answer; False if another transaction has done so since `find` was called in this one."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values = {"token_id": token, "request_id": request_id, "fingerprint": fingerprint, "answer": answer, "at": at}
+    statement = dialect.insert(requests).values(values).on_conflict_do_nothing().returning(requests.c.request_id)
+    return connection.execute(statement).first() is not None
 
 
 def forget_before(connection: Connection, at: datetime) -> int:

@@ -100,7 +100,7 @@ def has_orphans(connection: Connection, *, now: datetime) -> bool:
 def claim_orphans(connection: Connection, host: str, *, now: datetime, until: datetime, limit: int) -> Sequence[Record]:
     """Take over running tasks that no live host owns; returns their ids and new epochs."""
     found = connection.execute(
-        _orphans(now).order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True)
+        _orphans(now).order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True, key_share=True)
     ).scalars()
     return connection.execute(
         sa.update(tasks)
@@ -111,8 +111,10 @@ def claim_orphans(connection: Connection, host: str, *, now: datetime, until: da
 
 
 def renew_ownership(connection: Connection, host: str, *, until: datetime) -> None:
-    """Keep all tasks that *host* owns."""
-    connection.execute(sa.update(tasks).where(tasks.c.host == host).values(host_lease_until=until))
+    """Keep all tasks that *host* owns; one that somebody is changing just now waits for the next time."""
+    free = sa.select(tasks.c.id).where(tasks.c.host == host).with_for_update(skip_locked=True, key_share=True)
+    owned = connection.execute(free).scalars().all()
+    connection.execute(sa.update(tasks).where(tasks.c.id.in_(owned)).values(host_lease_until=until))
 
 
 def disown(connection: Connection, task: str) -> None:

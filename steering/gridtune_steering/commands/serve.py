@@ -25,7 +25,7 @@ from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
 from gridtune_steering import agentfile
 from gridtune_steering.assembly import assemble
-from gridtune_steering.doorbell import LocalBell
+from gridtune_steering.doorbell import open_bell
 from gridtune_steering.identity.secrets import write_private
 from gridtune_steering.services import tokens
 from gridtune_steering.settings import Settings
@@ -106,8 +106,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         extra={"action": "serving"},
     )
     supervisor.run(grace=_GRACE)
-    with LocalBell(settings.data) as bell:
-        bell.remove()
+    bell = open_bell(settings)
+    bell.remove()
+    bell.close()
     note.unlink(missing_ok=True)
     _log.info("stopped", extra={"action": "stopped"})
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
+from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
 from gridtune_steering.objectstore.port import StoreError
@@ -154,7 +155,7 @@ class Host:
             try:
                 hosting.renew(self._steering, self._name)
                 hosting.do_duties(self._steering, self._name)
-            except OperationalError:  # a database that is busy or away comes back; leases may get lost meanwhile
+            except TROUBLE:  # a database that is busy or away comes back; leases may get lost meanwhile
                 _log.exception("the database did not answer", extra={"action": "database_away"})
 
     def _keep_storage(self) -> None:
@@ -162,7 +163,7 @@ class Host:
         while not self._stopping.wait(_LOOK_AROUND):
             try:
                 done = collecting.do_duty(self._steering, self._name)
-            except (OperationalError, StoreError):
+            except (*TROUBLE, StoreError):
                 _log.exception("storage was not cleaned up; trying again", extra={"action": "collecting_failed"})
                 self._stopping.wait(_STORE_PAUSE)
                 continue

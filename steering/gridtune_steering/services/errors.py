@@ -11,7 +11,8 @@ SteeringError
 ├── QuotaExceeded       the task or its owner has too much in storage
 ├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
-└── RequestIdReused     a request id came back with another request
+├── RequestIdReused     a request id came back with another request
+└── RequestInProgress   the same request is being answered at this moment
 """
 
 from __future__ import annotations
@@ -84,3 +85,10 @@ class RequestIdReused(SteeringError):  # noqa: N818
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"request_id {request_id!r} was used for another request; make a new one for each")
+
+
+class RequestInProgress(SteeringError):  # noqa: N818
+    """The same request came twice at a time; nothing was done for this copy, which may come again."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request {request_id!r} is being answered just now; send it again for the answer")

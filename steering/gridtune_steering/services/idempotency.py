@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from gridtune_common import wire
 from gridtune_steering.bookkeeping import requests
 from gridtune_steering.services.access import Caller
-from gridtune_steering.services.errors import RequestIdReused
+from gridtune_steering.services.errors import RequestIdReused, RequestInProgress
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ def once_answered(
 
     Raises:
         RequestIdReused: The id belongs to another operation or body.
+        RequestInProgress: The same request was answered while the effect took place here, which is to be undone.
     """
     fingerprint = _fingerprint(operation, message)
     earlier = requests.find(connection, caller.token, message.request_id)
@@ -61,7 +62,10 @@ def once_answered(
     answer = effect()
     if answer is not None:
         kept = wire.encode(answer)
-        requests.keep(connection, caller.token, message.request_id, fingerprint=fingerprint, answer=kept, at=now)
+        if not requests.keep(
+            connection, caller.token, message.request_id, fingerprint=fingerprint, answer=kept, at=now
+        ):
+            raise RequestInProgress(message.request_id)
     return answer
 
 

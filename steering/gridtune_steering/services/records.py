@@ -93,7 +93,7 @@ def event_page(
         Unusable: The cursor is none of ours.
     """
     start = cursors.number(after) if after is not None else 0
-    with steering.database.read() as connection:
+    with steering.database.read_settled(reference) as connection:
         task = visible_task(connection, caller, reference)
         rows = events.page(connection, task.id, kind=kind, after=start, limit=limit)
     last = rows[-1].id if rows else start

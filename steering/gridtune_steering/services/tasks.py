@@ -202,6 +202,8 @@ def end(
     stopped_by: str | None = None,
 ) -> None:
     """End a task: its running evaluations are stopped and its open points cancelled, each with its line in the log."""
+    # points first: an ask that has just taken one is waited for, and then its evaluation is there to be stopped
+    cancelled = points.cancel_open(connection, row.id, now=now)
     for evaluation, number in evaluations.stop_running(connection, row.id, now=now, message=reason):
         events.add(
             connection,
@@ -213,7 +215,7 @@ def end(
             evaluation=evaluation,
             details={"message": reason},
         )
-    for number in points.cancel_open(connection, row.id, now=now):
+    for number in cancelled:
         events.add(connection, at=now, actor=actor, kind="point.cancelled", task=row.id, point=number)
     kind = f"task.{state.value}"
     _set_state(connection, actor, row, state, now, kind=kind, reason=reason, stopped_by=stopped_by)

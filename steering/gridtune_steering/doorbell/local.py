@@ -1,7 +1,6 @@
-"""How the service's processes wake each other on one machine: datagrams on Unix sockets, one socket a listener.
+"""Rings on one machine: datagrams on Unix sockets, one socket a listener.
 
-A ring says which task something happened to, and nothing else: the database holds the truth. A ring may get lost (a
-full buffer, a listener that is just starting), so listeners look around now and then all the same.
+A ring gets lost when a buffer is full, or when a listener is just starting.
 """
 
 from __future__ import annotations
@@ -11,15 +10,12 @@ import os
 import shutil
 import socket
 import tempfile
-import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
 _HOSTS, _ASKERS = "host", "ask"
 #: Longest task id that a ring carries, in bytes.
 _RING_SIZE = 64
-_MANY_TASKS = 10_000
 #: Longest path of a Unix socket, in bytes, less the socket's own name.
 _LONGEST_FOLDER = 70
 
@@ -40,13 +36,13 @@ class LocalBell:
         """Tell waiting asks that a task may have a point for them, or has ended."""
         self._ring(_ASKERS, task)
 
-    def listen_as_host(self) -> Listener:
+    def listen_as_host(self) -> LocalListener:
         """Open a listener for an optimizer host."""
-        return Listener(self._folder, _HOSTS)
+        return LocalListener(self._folder, _HOSTS)
 
-    def listen_as_asker(self) -> Listener:
+    def listen_as_asker(self) -> LocalListener:
         """Open a listener for a web process."""
-        return Listener(self._folder, _ASKERS)
+        return LocalListener(self._folder, _ASKERS)
 
     def close(self) -> None:
         """Put the bell away."""
@@ -74,7 +70,7 @@ class LocalBell:
                 path.unlink(missing_ok=True)  # left behind by a process that was killed
 
 
-class Listener:
+class LocalListener:
     """The ear of one process."""
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -99,75 +95,13 @@ class Listener:
         self._socket.close()
         self._path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> LocalListener:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Gate:
-    """Lets so many in at a time, and no more; the others come again."""
-
-    def __init__(self, places: int) -> None:
-        self._places = threading.BoundedSemaphore(places)
-
-    def enter(self) -> bool:
-        """Take a place if one is free; to be given back by `leave`."""
-        return self._places.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """Give a place back."""
-        self._places.release()
-
-
-class WaitingRoom:
-    """Where the asks of one web process wait for their task's ring. One thread listens for all.
-
-    Args:
-        listener: The process's ear; closed by nobody, it lives as long as the process.
-        seats: How many may wait at a time, so that some threads stay free for heartbeats and results.
-    """
-
-    def __init__(self, listener: Listener, *, seats: int) -> None:
-        self._listener = listener
-        self._seats = threading.BoundedSemaphore(seats)
-        self._changed = threading.Condition()
-        self._n_rings = 0
-        self._last_ring: dict[str, int] = {}
-        threading.Thread(target=self._listen, name="waiting-room", daemon=True).start()
-
-    def take_seat(self) -> bool:
-        """Take a seat if one is free; to be given back by `leave_seat`."""
-        return self._seats.acquire(blocking=False)
-
-    def leave_seat(self) -> None:
-        """Give a seat back."""
-        self._seats.release()
-
-    def mark(self) -> int:
-        """This moment; take it before looking, so that no ring between looking and waiting is missed."""
-        with self._changed:
-            return self._n_rings
-
-    def wait(self, task: str, *, since: int, timeout: float) -> None:
-        """Wait until a task rings, or has rung since a moment, for at most *timeout* seconds."""
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._last_ring.get(task, 0) <= since and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
-
-    def _listen(self) -> None:
-        while True:
-            rang = self._listener.wait(60.0)
-            with self._changed:
-                self._n_rings += 1
-                if len(self._last_ring) > _MANY_TASKS:
-                    self._last_ring.clear()  # a waiter that misses its ring for that looks again soon
-                self._last_ring.update(dict.fromkeys(rang, self._n_rings))
-                self._changed.notify_all()
 
 
 def _socket_folder(data: Path) -> Path:
