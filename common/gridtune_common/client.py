@@ -298,7 +298,7 @@ class Client:
                 url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies, verify=self._verify
             )
         except requests.RequestException as error:
-            raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
+            raise Unreachable(f"cannot reach the object store: {reason_of(error)}") from error
         return _checked(answer).content
 
     def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
@@ -378,7 +378,7 @@ class Client:
             try:
                 answer = self._session.request(method, url, **arguments)
             except requests.RequestException as error:
-                trouble, pause = f"cannot reach {self.server}: {_plain(error)}", delay
+                trouble, pause = f"cannot reach {self.server}: {reason_of(error)}", delay
                 cause: Optional[requests.RequestException] = error
             else:
                 if answer.status_code not in _LATER:
@@ -426,7 +426,7 @@ def _checked(answer: requests.Response) -> requests.Response:
     raise Refused(answer.status_code, problem)
 
 
-def _plain(error: requests.RequestException) -> str:
+def reason_of(error: requests.RequestException) -> str:
     """The innermost reason of a network error, without the object addresses that requests puts around it."""
     reason: Any = error.args[0] if error.args else error
     while getattr(reason, "reason", None) is not None:

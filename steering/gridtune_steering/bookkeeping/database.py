@@ -21,7 +21,8 @@ from gridtune_common.errors import ConfigurationError
 TROUBLE = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 #: How long SQLite waits for another process's transaction, in seconds.
 _BUSY_TIMEOUT = 30.0
-_MIGRATIONS = Path(__file__).parent / "migrations"
+#: Where the migrations are.
+MIGRATIONS = Path(__file__).parent / "migrations"
 #: How PostgreSQL guards itself against a process of ours that was stopped in the middle, or that hangs.
 _SERVER_LIMITS = {
     "idle_in_transaction_session_timeout": "15s",
@@ -97,7 +98,7 @@ class Database:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(MIGRATIONS))
         with self.write() as connection:
             if self._turn is None:
                 _lock(connection, "pg_advisory_xact_lock", _MIGRATING, "")

@@ -46,6 +46,7 @@ COMMANDS = {
     "import": Command("change", f"{_HERE}.import_results", "give the algorithm results from elsewhere to learn"),
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
+    "doctor": Command("operate", "gridtune_steering.commands.doctor", "check the service's surroundings", "steering"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
