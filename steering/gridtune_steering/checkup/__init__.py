@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering import agentfile
+from gridtune_steering.bookkeeping.database import sqlite_file
 from gridtune_steering.checkup import address, database, folder, secrets, store
 from gridtune_steering.checkup.finding import Finding, Verdict, ok, wrong
 from gridtune_steering.checkup.web import Site
@@ -43,9 +44,9 @@ def _examine(settings: Settings, running: Site | None, public: Site | None) -> I
 
 def _file_of(settings: Settings) -> Path | None:
     try:
-        return database.sqlite_file(settings)
-    except sa.exc.ArgumentError:
-        return None  # no URL at all, which the database's own line tells of
+        return sqlite_file(settings.database_url)
+    except ConfigurationError:
+        return None  # which the database's own line tells of
 
 
 def _about_agent(settings: Settings) -> Finding:

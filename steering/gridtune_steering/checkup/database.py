@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering.bookkeeping import revisions
-from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.bookkeeping.database import Database, sqlite_file
 from gridtune_steering.checkup.finding import Finding, milliseconds, ok, warning, wrong
 from gridtune_steering.settings import Settings
 
@@ -39,7 +38,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _examine(settings: Settings, database: Database) -> Iterator[Finding]:
-    file = sqlite_file(settings)
+    file = sqlite_file(settings.database_url)
     if file is not None and str(file) in {"", ":memory:"}:
         advice = "name a file: sqlite:////PATH/gridtune.db"
         yield wrong(_CHECK, "SQLite in memory, which the service's processes cannot share", advice)
@@ -54,12 +53,6 @@ def _examine(settings: Settings, database: Database) -> Iterator[Finding]:
 
             yield from postgres.examine(settings, connection)
         yield _about_schema(connection)
-
-
-def sqlite_file(settings: Settings) -> Path | None:
-    """The database's file; None if it is no SQLite."""
-    url = sa.make_url(settings.database_url)
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 def shown(settings: Settings) -> str:

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering.bookkeeping import revisions, tokens
-from gridtune_steering.bookkeeping.database import Database
-from gridtune_steering.checkup.database import sqlite_file
+from gridtune_steering.bookkeeping.database import Database, sqlite_file
 from gridtune_steering.checkup.finding import Finding, ok, warning, wrong
 from gridtune_steering.checkup.folder import about_secret
 from gridtune_steering.identity.secrets import secret_hash
@@ -77,7 +76,7 @@ def _why_closed(settings: Settings, path: Path) -> str | None:
 
 
 def _is_new(settings: Settings) -> bool:
-    file = sqlite_file(settings)
+    file = sqlite_file(settings.database_url)
     return file is not None and not file.exists()
 
 

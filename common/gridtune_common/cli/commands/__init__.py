@@ -47,6 +47,9 @@ COMMANDS = {
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
     "doctor": Command("operate", "gridtune_steering.commands.doctor", "check the service's surroundings", "steering"),
+    "backup": Command(
+        "operate", "gridtune_steering.commands.backup", "copy the service's database and keys", "steering"
+    ),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
