@@ -28,7 +28,7 @@ from gridtune_steering.checkup import Finding, Site, Verdict, address, examine, 
 from gridtune_steering.checkup.finding import about_clocks
 from gridtune_steering.commands import doctor
 from gridtune_steering.doorbell import postgres as doorbell
-from gridtune_steering.services.tokens import ensure_operator
+from gridtune_steering.services import founding
 from gridtune_steering.settings import Settings
 from servers.ceph import Ceph
 from servers.postgres import Postgres
@@ -38,7 +38,7 @@ from service_bench import Bench
 @pytest.fixture
 def data(bench: Bench) -> Path:
     """The data folder of a service that was started before, on a database of each kind."""
-    ensure_operator(bench.steering)
+    founding.found(bench.steering)
     bench.steering.settings.data.chmod(0o700)
     return bench.steering.settings.data
 
@@ -119,7 +119,16 @@ def test_a_token_of_another_database_is_told_of(bench: Bench, data: Path) -> Non
     findings = look(bench)
 
     assert findings["operator token"].seen.endswith("is not known to the database")
-    assert (findings["service key"].verdict, "backup" in findings["service key"].advice) == (Verdict.WARNING, True)
+    assert (findings["service key"].verdict, "backup" in findings["service key"].advice) == (Verdict.WRONG, True)
+
+
+def test_the_key_of_another_service_is_told_of(bench: Bench, data: Path) -> None:
+    """The service would not start with it."""
+    (data / "service.key").write_text("00" * 32)
+
+    finding = look(bench)["service key"]
+
+    assert (finding.verdict, "another key than that of the database" in finding.seen) == (Verdict.WRONG, True)
 
 
 def test_somebody_elses_folder_is_left_alone(bench: Bench, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +181,7 @@ def test_a_full_disk_is_seen_coming(
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize(
     ("revision", "verdict", "words"),
-    [("0005", Verdict.WARNING, "the next start brings it to"), ("0999", Verdict.WRONG, "newer gridtune")],
+    [("0005", Verdict.WARNING, "and this program needs"), ("0999", Verdict.WRONG, "newer gridtune")],
 )
 def test_another_revision_of_the_schema_is_told_of(bench: Bench, revision: str, verdict: Verdict, words: str) -> None:
     """An older one is brought up to date by the next start; a newer one is not for this program."""
@@ -208,7 +217,7 @@ def test_a_user_who_may_make_no_tables_is_told(postgres: Postgres, tmp_path: Pat
     findings = {finding.check: finding for finding in examine(settings, running=None, public=None)}
 
     assert (findings["schema"].verdict, "GRANT CREATE" in findings["schema"].advice) == (Verdict.WRONG, True)
-    assert findings["connections"].seen == "a service takes up to 24, and 5 are to be had"
+    assert findings["connections"].seen == "5 are to be had: enough for 0 processes with up to 12 each"
 
 
 def test_a_database_that_is_away_is_told_of_without_its_password(

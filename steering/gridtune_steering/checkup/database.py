@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gridtune_common.errors import ConfigurationError
-from gridtune_steering.bookkeeping import revisions
 from gridtune_steering.bookkeeping.database import Database, sqlite_file
 from gridtune_steering.checkup.finding import Finding, milliseconds, ok, warning, wrong
 from gridtune_steering.settings import Settings
@@ -52,7 +51,7 @@ def _examine(settings: Settings, database: Database) -> Iterator[Finding]:
             from gridtune_steering.checkup import postgres  # its driver need not be installed for SQLite
 
             yield from postgres.examine(settings, connection)
-        yield _about_schema(connection)
+    yield _about_schema(database)
 
 
 def shown(settings: Settings) -> str:
@@ -87,24 +86,28 @@ def _round_trip(connection: Connection) -> float:
     return time.perf_counter() - started
 
 
-def _about_schema(connection: Connection) -> Finding:
-    current, known = revisions.current(connection), revisions.known()
-    if current == known[0]:
+def _about_schema(database: Database) -> Finding:
+    current, known = database.revision(), database.path_from(None, finish=True)
+    if current == known[-1]:
         return ok("schema", f"revision {current}, up to date")
     if current is not None and current not in known:
-        seen = f"revision {current} was made by a newer gridtune; this one knows {known[0]}"
+        seen = f"revision {current} was made by a newer gridtune; this one knows {known[-1]}"
         return wrong("schema", seen, "install the newer version, or restore a backup of before")
-    if not _may_make_tables(connection):
+    if not _may_make_tables(database):
         seen = "the tables are not up to date, and this user may make none"
         return wrong("schema", seen, "GRANT CREATE ON SCHEMA public to the service's user, or make it the owner")
     if current is None:
         return ok("schema", "none yet; the first start makes the tables")
-    advice = "back up first: there is no way back"
-    return warning("schema", f"revision {current}; the next start brings it to {known[0]}", advice)
+    if not database.path_from(current, finish=False):
+        advice = "when no process of the version before runs any more: gridtune migrate --finish"
+        return warning("schema", f"revision {current}, still fit for the version before", advice)
+    advice = "back up first, for there is no way back; then gridtune migrate"
+    return warning("schema", f"revision {current}, and this program needs {known[-1]}", advice)
 
 
-def _may_make_tables(connection: Connection) -> bool:
-    if connection.dialect.name == "sqlite":
+def _may_make_tables(database: Database) -> bool:
+    if database.is_embedded:
         return True
     query = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
-    return bool(connection.execute(sa.text(query)).scalar_one())
+    with database.read() as connection:
+        return bool(connection.execute(sa.text(query)).scalar_one())

@@ -15,7 +15,7 @@ from gridtune_steering.doorbell import open_bell
 from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.settings import Settings
 
-#: Processes of one service that keep connections, and what each keeps besides those of its pool.
+#: A service has a web process and an optimizer host at least; what each keeps besides the connections of its pool.
 _PROCESSES: Final = 2
 _BESIDES: Final = 2
 #: How the server writes that a user or a database has no limit.
@@ -54,9 +54,9 @@ def _about_connections(settings: Settings, connection: Connection) -> Finding:
     found = connection.execute(sa.text(_CONNECTIONS)).one()
     limits = [limit for limit in (found.for_user, found.for_database) if limit != _NO_LIMIT]
     room = min([found.room - found.used, *limits])
-    wanted = _PROCESSES * (settings.database_connections + _BESIDES)
-    seen = f"a service takes up to {wanted}, and {max(room, 0)} are to be had"
-    if room < wanted:
+    each = settings.database_connections + _BESIDES
+    seen = f"{max(room, 0)} are to be had: enough for {max(room, 0) // each} processes with up to {each} each"
+    if room < _PROCESSES * each:
         advice = "raise max_connections (or the user's limit), or lower GRIDTUNE_STEERING_DATABASE_CONNECTIONS"
         return warning("connections", seen, advice)
     return ok("connections", seen)

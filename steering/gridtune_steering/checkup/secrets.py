@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from gridtune_common.errors import ConfigurationError
-from gridtune_steering.bookkeeping import revisions, tokens
+from gridtune_steering.bookkeeping import facts, tokens
 from gridtune_steering.bookkeeping.database import Database, sqlite_file
+from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.checkup.finding import Finding, ok, warning, wrong
 from gridtune_steering.checkup.folder import about_secret
-from gridtune_steering.identity.secrets import secret_hash
+from gridtune_steering.identity.secrets import fingerprint, secret_hash
 from gridtune_steering.settings import Settings
 
 _KEY, _TOKEN = "service key", "operator token"
@@ -31,16 +35,18 @@ def key_of(settings: Settings) -> bytes | None:
 
 def about_key(settings: Settings) -> Finding:
     """What to know of the key."""
-    path = settings.data / "service.key"
+    path, known = settings.data / "service.key", _known_fingerprint(settings)
     if not path.exists():
-        if _has_tables(settings):
-            seen = f"{path} is missing, and the database is there"
-            return warning(_KEY, seen, "put it back from a backup: the next start makes another one")
+        if known is not None:
+            seen = f"{path} is missing, and the database belongs to one"
+            return wrong(_KEY, seen, "put it back from a backup, or copy it from another machine of this service")
         return ok(_KEY, "none yet; the first start makes it")
     if (flaw := about_secret(_KEY, path)) is not None:
         return flaw
-    if key_of(settings) is None:
-        return wrong(_KEY, f"{path} holds no key", "put it back from a backup, or remove it for a new one")
+    key = key_of(settings)
+    if key is None or known not in {None, fingerprint(key)}:
+        seen = f"{path} holds {'no key' if key is None else 'another key than that of the database'}"
+        return wrong(_KEY, seen, "put the right one there, from a backup or another machine of this service")
     return ok(_KEY, f"{path}, private")
 
 
@@ -57,40 +63,42 @@ def about_operator(settings: Settings) -> Finding:
 
 
 def _why_closed(settings: Settings, path: Path) -> str | None:
-    """Why the token opens nothing; None if it does, or if the database cannot be asked."""
-    if not _has_tables(settings):
-        return "is of another database" if _is_new(settings) else None
-    database = Database(settings.database_url, connections=1)
-    try:
-        with database.read() as connection:
-            row = tokens.find_by_hash(connection, secret_hash(path.read_text().strip()))
-    except sa.exc.SQLAlchemyError:
-        return None  # an older schema, which its own line tells of
-    finally:
-        database.close()
-    if row is None:
+    """Why the token opens nothing; None if it does, or if the database cannot tell."""
+    if _is_new(settings):
+        return "is of another database"
+    digest = secret_hash(path.read_text().strip())
+    return _ask(settings, lambda connection: _flaw(tokens.find_by_hash(connection, digest)))
+
+
+def _flaw(token: Record | None) -> str | None:
+    if token is None:
         return "is not known to the database"
-    if row.revoked_at is not None:
+    if token.revoked_at is not None:
         return "was revoked"
-    return "has expired" if row.expires_at is not None and row.expires_at <= datetime.now(UTC) else None
+    return "has expired" if token.expires_at is not None and token.expires_at <= datetime.now(UTC) else None
+
+
+def _known_fingerprint(settings: Settings) -> str | None:
+    """That of the key that the database's service has; None if the database cannot tell."""
+    if _is_new(settings):
+        return None
+    return _ask(settings, lambda connection: facts.find(connection, facts.SERVICE_KEY))
 
 
 def _is_new(settings: Settings) -> bool:
-    file = sqlite_file(settings.database_url)
+    try:
+        file = sqlite_file(settings.database_url)
+    except ConfigurationError:
+        return False
     return file is not None and not file.exists()
 
 
-def _has_tables(settings: Settings) -> bool:
-    if _is_new(settings):
-        return False
+def _ask(settings: Settings, question: Callable[[Connection], str | None]) -> str | None:
+    """What the database says; None if it cannot answer, which its own lines tell of."""
     try:
         database = Database(settings.database_url, connections=1)
     except ConfigurationError:
-        return False
-    try:
-        with database.engine.connect() as connection:
-            return revisions.current(connection) is not None
-    except sa.exc.SQLAlchemyError:
-        return False  # the database's own line tells of it
-    finally:
-        database.close()
+        return None
+    with suppress(sa.exc.SQLAlchemyError), closing(database), database.read() as connection:
+        return question(connection)
+    return None

@@ -46,6 +46,11 @@ COMMANDS = {
     "import": Command("change", f"{_HERE}.import_results", "give the algorithm results from elsewhere to learn"),
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
+    "web": Command("operate", "gridtune_steering.commands.web", "run more web processes of a service", "steering"),
+    "host": Command("operate", "gridtune_steering.commands.host", "run more optimizer hosts of a service", "steering"),
+    "migrate": Command(
+        "operate", "gridtune_steering.commands.migrate", "make a service's database, or bring it up to date", "steering"
+    ),
     "doctor": Command("operate", "gridtune_steering.commands.doctor", "check the service's surroundings", "steering"),
     "backup": Command(
         "operate", "gridtune_steering.commands.backup", "copy the service's database and keys", "steering"
