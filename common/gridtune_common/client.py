@@ -149,6 +149,10 @@ class Client:
         """Delete an ended task with all its points; its audit events stay."""
         self._request("DELETE", f"/tasks/{quote(task, safe='')}", query={"request_id": new_request_id()})
 
+    def archive_task(self, task: str) -> protocol.TaskSummary:
+        """Move an ended task out of the service's database, for operators; its export can still be read."""
+        return self._call("POST", f"/tasks/{quote(task, safe='')}/archive", protocol.TaskSummary)
+
     def payload(self, task: str) -> protocol.Payload:
         """What an agent needs to evaluate the task's points."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}/payload", protocol.Payload)

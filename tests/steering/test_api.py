@@ -143,6 +143,38 @@ def test_only_two_routes_are_signed() -> None:
     assert {entry.name for entry in ROUTES if entry.access is Access.SIGNED} == {"put_part", "get_object"}
 
 
+def test_an_archived_task_is_listed_exported_and_gone(api: Api, bench: Bench) -> None:
+    """Its export in every form; all other routes answer 410 and say what to do, and asking agents hear that too."""
+    task = api.submit(points=1)
+    bench.tell(bench.lease(task))
+    bench.work()
+    before = {form: api.call("GET", f"/tasks/{task}/export?format={form}").data for form in ("csv", "html")}
+
+    archived = api.call("POST", f"/tasks/{task}/archive")
+
+    assert (archived.status_code, bool(archived.get_json()["archived_at"])) == (200, True)
+    assert api.call("GET", "/tasks").get_json()["items"] == [archived.get_json()]
+    assert api.call("GET", f"/tasks/{task}/export").get_json()["points"][0]["state"] == "done"
+    assert api.call("GET", f"/tasks/{task}/export?format=csv").data == before["csv"]
+    assert b"<html" in api.call("GET", f"/tasks/{task}/export?format=html").data
+    ask = {"request_id": "r1", "worker": "w"}
+    for method, path, body in [
+        ("GET", "", None),
+        ("GET", "/points", None),
+        ("GET", "/points/0", None),
+        ("GET", "/best", None),
+        ("GET", "/events", None),
+        ("GET", "/payload", None),
+        ("PATCH", "", {"request_id": "r2", "action": "resume"}),
+        ("POST", "/ask", ask),
+    ]:
+        answer = api.call(method, f"/tasks/{task}{path}", body)
+        assert (answer.status_code, answer.get_json()["type"]) == (410, "urn:gridtune:problem:TaskArchived")
+        assert f"gridtune export {task}" in answer.get_json()["detail"]
+    assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
+    assert api.call("GET", f"/tasks/{task}/export").status_code == 404
+
+
 def test_few_routes_are_open() -> None:
     """Opening a route is a decision, to be made here as well."""
     assert {entry.name for entry in ROUTES if entry.access is Access.OPEN} == {

@@ -55,6 +55,7 @@ COMMANDS = {
     "backup": Command(
         "operate", "gridtune_steering.commands.backup", "copy the service's database and keys", "steering"
     ),
+    "archive": Command("operate", f"{_HERE}.archive", "move ended tasks out of the database"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
