@@ -27,6 +27,8 @@ _LATER = frozenset({408, 429, 502, 503, 504})
 #: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
+#: Seconds that a large task may take to be archived.
+_ARCHIVE_TIME = 600.0
 _LOOPBACK = "localhost,127.0.0.1,::1"
 #: How urllib3 begins what it says of a connection, with or without the address of an object.
 _CONNECTION = re.compile(r"^(<.*? object at 0x\w+>|\w*Connection\w*\(.*?\)): ")
@@ -151,7 +153,8 @@ class Client:
 
     def archive_task(self, task: str) -> protocol.TaskSummary:
         """Move an ended task out of the service's database, for operators; its export can still be read."""
-        return self._call("POST", f"/tasks/{quote(task, safe='')}/archive", protocol.TaskSummary)
+        path = f"/tasks/{quote(task, safe='')}/archive"
+        return _decoded(protocol.TaskSummary, self._request("POST", path, wait=_ARCHIVE_TIME))
 
     def payload(self, task: str) -> protocol.Payload:
         """What an agent needs to evaluate the task's points."""

@@ -21,7 +21,7 @@ def steering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeSt
     with fake_steering.served() as fake:
         fake_steering.configure(fake, monkeypatch, tmp_path)
         fake.on("GET", "/tasks", _page)
-        for task in ("old22222", "old33333"):
+        for task in ("ant22222", "ant33333"):
             fake.on("POST", f"/tasks/{task}/archive", make_summary(id=task, archived_at=ago(0)))
         yield fake
 
@@ -33,11 +33,11 @@ def ago(days: float) -> str:
 
 def _page(asked: fake_steering.Asked) -> protocol.TaskPage:
     if asked.query["state"] == "cancelled":
-        return protocol.TaskPage([make_summary(id="old33333", state=TaskState.CANCELLED, ended_at=ago(200))])
+        return protocol.TaskPage([make_summary(id="ant33333", state=TaskState.CANCELLED, ended_at=ago(200))])
     if "after" in asked.query:
         return protocol.TaskPage([make_summary(id="new22222", state=TaskState.FINISHED, ended_at=ago(3))])
     there = make_summary(id="was22222", state=TaskState.FINISHED, ended_at=ago(400), archived_at=ago(300))
-    return protocol.TaskPage([make_summary(id="old22222", state=TaskState.FINISHED, ended_at=ago(91)), there], "c2")
+    return protocol.TaskPage([make_summary(id="ant22222", state=TaskState.FINISHED, ended_at=ago(91)), there], "c2")
 
 
 def archived(steering: FakeSteering) -> list[str]:
@@ -49,10 +49,10 @@ def test_old_tasks_are_archived(steering: FakeSteering, capsys: pytest.CaptureFi
     """All that ended long enough ago, of all pages and both states, but for those that are archived."""
     assert main(["archive", "--older-than", "90d"]) == 0
 
-    assert archived(steering) == ["/tasks/old22222/archive", "/tasks/old33333/archive"]
+    assert archived(steering) == ["/tasks/ant22222/archive", "/tasks/ant33333/archive"]
     first, second = capsys.readouterr().out.splitlines()
-    assert (first.startswith("digits (old22222), 91d"), first.endswith("is archived")) == (True, True)
-    assert "(old33333)" in second
+    assert (first.startswith("digits (ant22222), 91d"), first.endswith("is archived")) == (True, True)
+    assert "(ant33333)" in second
 
 
 def test_a_rehearsal_changes_nothing(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,23 +65,23 @@ def test_a_rehearsal_changes_nothing(steering: FakeSteering, capsys: pytest.Capt
 
 def test_a_task_that_goes_on_is_left_out(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """The others are archived all the same, and the exit code tells."""
-    steering.on("POST", "/tasks/old22222/archive", Problem(409, {"detail": "the task is running"}))
+    steering.on("POST", "/tasks/ant22222/archive", Problem(409, {"detail": "the task is running"}))
 
     assert main(["archive", "--older-than", "90d"]) == 1
 
     said = capsys.readouterr()
     assert "the task is running" in said.err
-    assert "(old33333)" in said.out
+    assert "(ant33333)" in said.out
 
 
 def test_tasks_are_archived_by_their_ids(steering: FakeSteering, capsys: pytest.CaptureFixture[str]) -> None:
     """Without looking at their age; a refusal of the caller ends it."""
-    assert main(["archive", "old22222"]) == 0
-    steering.on("POST", "/tasks/old33333/archive", Problem(403, {"detail": "only operators archive tasks"}))
-    assert main(["archive", "old33333"]) == 5
+    assert main(["archive", "ant22222"]) == 0
+    steering.on("POST", "/tasks/ant33333/archive", Problem(403, {"detail": "only operators archive tasks"}))
+    assert main(["archive", "ant33333"]) == 5
 
     said = capsys.readouterr()
-    assert said.out == "old22222 is archived\n"
+    assert said.out == "ant22222 is archived\n"
     assert "only operators" in said.err
 
 

@@ -184,12 +184,12 @@ def list_events(context: Context, task: str, *, query: EventQuery) -> EventPage:
 )
 def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
     """Export everything as JSON, the points as CSV, or a report as HTML; also of archived tasks."""
+    if query.format == "json":
+        return Response(archiving.document(context.steering, context.caller, task), mimetype="application/json")
     exported = archiving.export(context.steering, context.caller, task)
     if query.format == "csv":
         return Response(records.as_csv(exported), mimetype="text/csv")
-    if query.format == "html":
-        return Response(html_report.render(exported), mimetype="text/html")
-    return Response(wire.dump(exported), mimetype="application/json")
+    return Response(html_report.render(exported), mimetype="text/html")
 
 
 # --- evaluations

@@ -192,10 +192,23 @@ def export(steering: Steering, caller: Caller, task: str) -> Export:
     try:
         return records.export(steering, caller, task)
     except TaskArchived:
+        return wire.decode(Export, json.loads(_read(steering, task)))
+
+
+def document(steering: Steering, caller: Caller, task: str) -> bytes:
+    """The same as JSON: of an archived task as it was written, which may be by an older gridtune.
+
+    Raises:
+        NotFound: No such task.
+        StoreError: The store does not give an archived one.
+    """
+    try:
+        return wire.dump(records.export(steering, caller, task)).encode()
+    except TaskArchived:
         return _read(steering, task)
 
 
-def _read(steering: Steering, task: str) -> Export:
+def _read(steering: Steering, task: str) -> bytes:
     with steering.database.read() as connection:
         kept = archives.find(connection, task)
         stored = objects.find(connection, kept.object_id) if kept is not None else None
@@ -207,7 +220,7 @@ def _read(steering: Steering, task: str) -> Export:
         raise StoreError(f"the archive of task {task} is not in the store: {stored.key}; restore it there") from error
     if _sha256(content) != stored.sha256:
         raise StoreError(f"the archive of task {task} is damaged: {stored.key} has another checksum; restore it there")
-    return wire.decode(Export, json.loads(gzip.decompress(content)))
+    return gzip.decompress(content)
 
 
 # --- forgetting
