@@ -1,0 +1,388 @@
+"""Where the milliseconds and the statements of ask, report, heartbeat, tell and of a host's round go, in one process.
+
+Web process and optimizer host are one thread here, so that nothing waits for anything else: requests come as bytes
+through a socket, gunicorn's parser reads them, the application answers, and between tell and ask the host does one
+round. Each database is gone through twice: once to time calls and count statements, once under cProfile, whose
+milliseconds are too long (it counts every function) but whose shares tell where to look.
+
+A transaction on PostgreSQL takes two round trips beyond its statements: the driver sends BEGIN with the first one,
+which its time includes, and COMMIT.
+
+    python -m benchmarks.profile_hot_path [--databases sqlite postgresql] [--algorithm hyperopt/tpe]
+        [--observations 500] [--rounds 200] [--functions 25] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import cProfile
+import io
+import json
+import os
+import pstats
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # as in an optimizer host
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+
+from benchmarks.scale.databases import served_databases
+from benchmarks.scale.history import preload
+from sqlalchemy import event
+
+from gridtune_common import wire
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import Ask, Heartbeat, Lease, Report, Reports, SubmitTask, Task, Tell
+from gridtune_steering.api.app import create_app
+from gridtune_steering.assembly import assemble
+from gridtune_steering.campaign import Campaign
+from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.host.host import Host
+from gridtune_steering.services import hosting, tokens
+from gridtune_steering.services.steering import Steering
+from gridtune_steering.settings import Settings
+from service_bench import document, loss_of
+
+#: The calls, in the order of a point's life.
+KINDS: Final = ("ask", "heartbeat", "report", "tell", "host round", "ask in vain")
+#: Whose function it is, by what its file's path contains; the first that fits.
+_LAYERS: Final = {
+    "gridtune": ("/gridtune_steering/", "/gridtune_common/"),
+    "gunicorn": ("/gunicorn/",),
+    "flask, werkzeug": ("/flask/", "/werkzeug/", "/blinker/"),
+    "pydantic": ("/pydantic",),
+    "sqlalchemy": ("/sqlalchemy/",),
+    "driver": ("/psycopg", "sqlite3"),
+    "optimizer library": ("/hyperopt/", "/optuna/", "/sklearn/", "/scipy/", "/numpy/", "/skopt/", "/nevergrad/"),
+}
+
+
+@dataclass
+class Call:
+    """One call, in seconds."""
+
+    total: float = 0.0
+    statements: list[tuple[str, float]] = field(default_factory=list)
+    commits: list[float] = field(default_factory=list)
+    thinking: float = 0.0
+
+    @property
+    def database(self) -> float:
+        """Spent in the driver and beyond."""
+        return sum(seconds for _, seconds in self.statements) + sum(self.commits)
+
+
+class Meter:
+    """Counts what the database is asked while a call is under way."""
+
+    def __init__(self, steering: Steering) -> None:
+        self.calls: dict[str, list[Call]] = defaultdict(list)
+        self.profiles: dict[str, cProfile.Profile] | None = None
+        self._now: Call | None = None
+        self._begun = 0.0
+        engine = steering.database.engine
+        event.listen(engine, "before_cursor_execute", self._before)
+        event.listen(engine, "after_cursor_execute", self._after)
+        commit = engine.dialect.do_commit
+
+        def timed_commit(connection: Any) -> None:
+            with self._timed(lambda call, seconds: call.commits.append(seconds)):
+                commit(connection)
+
+        engine.dialect.do_commit = timed_commit  # type: ignore[method-assign,assignment]  # no event tells of its end
+        handle = Campaign.handle
+
+        def timed_handle(campaign: Campaign, happened: Any) -> Any:
+            with self._timed(_add_thinking):
+                return handle(campaign, happened)
+
+        Campaign.handle = timed_handle  # type: ignore[method-assign,assignment]
+
+    @contextlib.contextmanager
+    def call(self, kind: str) -> Iterator[None]:
+        """Measure what happens in the block, or profile it."""
+        if self.profiles is not None:
+            with self.profiles.setdefault(kind, cProfile.Profile()):
+                yield
+            return
+        self._now = Call()
+        started = time.perf_counter()
+        yield
+        self._now.total = time.perf_counter() - started
+        self.calls[kind].append(self._now)
+        self._now = None
+
+    @contextlib.contextmanager
+    def _timed(self, note: Callable[[Call, float], None]) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self._now is not None:
+            note(self._now, time.perf_counter() - started)
+
+    def _before(self, *_: Any) -> None:
+        self._begun = time.perf_counter()
+
+    def _after(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if self._now is not None:
+            self._now.statements.append((statement, time.perf_counter() - self._begun))
+
+
+def _add_thinking(call: Call, seconds: float) -> None:
+    call.thinking += seconds
+
+
+class _NeverRung:
+    """An ear that hears nothing: nobody waits here."""
+
+    def wait(self, timeout: float) -> set[str]:
+        """Sleep."""
+        time.sleep(timeout)
+        return set()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Wire:
+    """Requests as bytes through a socket to gunicorn's parser and the application, all in this thread."""
+
+    def __init__(self, app: Callable[..., Any], token: str) -> None:
+        from gunicorn.config import Config
+
+        self._app, self._token, self._config = app, token, Config()
+        self._client, self._server = socket.socketpair()
+
+    def post(self, path: str, message: Any) -> Callable[[], bytes]:
+        """A request on its way; the answer's body is what the function returns that serves it."""
+        body = json.dumps(wire.encode(message)).encode()
+        head = (
+            f"POST /api/v1{path} HTTP/1.1\r\nHost: localhost:8470\r\nUser-Agent: gridtune/0\r\n"
+            f"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: keep-alive\r\n"
+            f"Authorization: Bearer {self._token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._client.sendall(head.encode() + body)
+        return self._serve
+
+    def _serve(self) -> bytes:
+        from gunicorn.http import get_parser, wsgi
+
+        peer = ("127.0.0.1", 12345)
+        request = next(get_parser(self._config, self._server, peer))
+        answer, environ = wsgi.create(request, self._server, peer, ("127.0.0.1", 8470), self._config)
+        body = self._app(environ, answer.start_response)
+        for part in body:
+            answer.write(part)
+        answer.close()
+        if hasattr(body, "close"):
+            body.close()
+        head, _, content = self._client.recv(1 << 20).partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        assert status < 400, (head, content)
+        return content
+
+
+def main() -> None:
+    """Print a report for each database."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--algorithm", default="hyperopt/tpe")
+    parser.add_argument("--observations", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--functions", type=int, default=25, help="lines of functions for each kind of call")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, served_databases(arguments.databases) as urls:
+        for kind, new_url in urls.items():
+            place = Path(folder) / kind
+            place.mkdir()
+            lines += [f"# {kind}: {arguments.algorithm}, {arguments.observations} observations at the start", ""]
+            lines += profiled(place, new_url(), arguments)
+    text = "\n".join(lines)
+    print(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text + "\n")
+
+
+def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]:
+    """The report for one database."""
+    settings = Settings.from_environment({"GRIDTUNE_STEERING_DATABASE": url} if url else {}, data=folder)
+    steering, bell = assemble(settings)
+    steering.database.migrate()
+    tokens.ensure_operator(steering)
+    room = WaitingRoom(_NeverRung(), seats=1)
+    wire_ = Wire(create_app(steering, room), (folder / "operator.token").read_text().strip())
+    meter = Meter(steering)
+    try:
+        submitted = [_submit(wire_, arguments.algorithm) for _ in range(2)]
+        preload(steering.database, submitted[0], arguments.observations)
+        host = Host(steering, "profiled")
+        hosting.note_presence(steering)
+        wire_.post(f"/tasks/{submitted[0]}/ask", Ask(new_request_id(), "w0"))()
+        host.round({submitted[0]})
+        for is_profiled in (False, True):
+            meter.profiles = {} if is_profiled else None
+            lead_lives(wire_, host, meter, submitted[0], arguments.rounds)
+            ask_in_vain(wire_, meter, submitted[1], arguments.rounds)
+        assert meter.profiles is not None
+        return [*_table(meter), *(line for kind in KINDS for line in _details(kind, meter, arguments.functions))]
+    finally:
+        bell.close()
+        steering.database.close()
+
+
+def _submit(wire_: Wire, algorithm: str) -> str:
+    message = SubmitTask(new_request_id(), document(points=10**6, algorithm=algorithm))
+    return wire.decode(Task, json.loads(wire_.post("/tasks", message)())).summary.id
+
+
+def lead_lives(wire_: Wire, host: Host, meter: Meter, task: str, rounds: int) -> None:
+    """Lead so many points from ask to tell, with a host's round after each tell."""
+    for _ in range(rounds):
+        serve = wire_.post(f"/tasks/{task}/ask", Ask(new_request_id(), "w0"))
+        with meter.call("ask"):
+            content = serve()
+        lease = wire.decode(Lease, json.loads(content))
+        path = f"/evaluations/{lease.evaluation}"
+        told: dict[str, float | None] = {"loss": loss_of(lease.parameters)}
+        for kind, where, message in (
+            ("heartbeat", "/heartbeat", Heartbeat(lease.epoch)),
+            ("report", "/reports", Reports(lease.epoch, [Report(1, told)])),
+            ("tell", "/tell", Tell(new_request_id(), lease.epoch, told)),
+        ):
+            serve = wire_.post(path + where, message)
+            with meter.call(kind):
+                serve()
+        with meter.call("host round"):
+            host.round({task})
+
+
+def ask_in_vain(wire_: Wire, meter: Meter, task: str, rounds: int) -> None:
+    """Ask where no point is ready."""
+    for _ in range(rounds):
+        serve = wire_.post(f"/tasks/{task}/ask", Ask(new_request_id(), "w0"))
+        with meter.call("ask in vain"):
+            serve()
+
+
+def _table(meter: Meter) -> list[str]:
+    lines = [
+        "Milliseconds; `database` is all time in the driver and beyond, `commit` a part of it, `thinking` the",
+        "campaign with its optimizer, `rest` everything else. Means, if not stated.",
+        "",
+        "| call | p50 | p99 | mean | statements | commits | database | commit | thinking | rest |",
+        "|------|----:|----:|-----:|-----------:|--------:|---------:|-------:|---------:|-----:|",
+    ]
+    for kind in KINDS:
+        calls = meter.calls[kind]
+        cuts = statistics.quantiles([call.total for call in calls], n=100)
+        mean = statistics.fmean(call.total for call in calls)
+        database = statistics.fmean(call.database for call in calls)
+        commit = statistics.fmean(sum(call.commits) for call in calls)
+        thinking = statistics.fmean(call.thinking for call in calls)
+        counts = [statistics.fmean(len(part) for part in parts) for parts in _parts(calls)]
+        times = [cuts[49], cuts[98], mean]
+        rest = [database, commit, thinking, mean - database - thinking]
+        cells = [*_milliseconds(times), *(f"{count:.1f}" for count in counts), *_milliseconds(rest)]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _parts(calls: list[Call]) -> tuple[list[list[Any]], list[list[Any]]]:
+    return [list(call.statements) for call in calls], [list(call.commits) for call in calls]
+
+
+def _milliseconds(times: list[float]) -> list[str]:
+    return [f"{1000 * seconds:.2f}" for seconds in times]
+
+
+def _details(kind: str, meter: Meter, n_functions: int) -> list[str]:
+    assert meter.profiles is not None
+    profile = meter.profiles[kind]
+    return [f"## {kind}", "", *_statements(meter.calls[kind]), "", *_layers(profile), "", *_top(profile, n_functions)]
+
+
+def _statements(calls: list[Call]) -> list[str]:
+    """Each statement in the order of its first appearance: how often a call, how long."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for call in calls:
+        for text, seconds in call.statements:
+            found[" ".join(text.split())].append(seconds)
+    lines = ["  a call  ms a call  statement"]
+    for text, times in found.items():
+        lines.append(f"{len(times) / len(calls):8.2f} {1000 * sum(times) / len(calls):10.3f}  {_shown(text)}")
+    return lines
+
+
+def _shown(statement: str, longest: int = 230) -> str:
+    """A statement without its columns."""
+    head, select, tail = statement.partition(" FROM ")
+    if select and head.startswith("SELECT") and len(head) > 60:
+        statement = f"{head[:50]} …{select}{tail}"
+    return statement if len(statement) <= longest else f"{statement[: longest - 1]}…"
+
+
+def _layers(profile: cProfile.Profile) -> list[str]:
+    """Own time of all functions by whose they are; what Python itself does is its caller's."""
+    own: dict[str, float] = defaultdict(float)
+    for (path, _, _), (_, _, seconds, _, callers) in _stats(profile).items():
+        if path != "~":
+            own[_layer(path)] += seconds
+            continue
+        for (caller, _, _), (_, _, part, _) in callers.items():
+            own[_layer(caller)] += part
+    total = sum(own.values())
+    parts = [f"{layer} {seconds / total:.0%}" for layer, seconds in sorted(own.items(), key=lambda item: -item[1])]
+    return [f"own time under cProfile, with the built-in functions called: {', '.join(parts)}"]
+
+
+def _layer(path: str) -> str:
+    found = (layer for layer, marks in _LAYERS.items() if any(mark in path for mark in marks))
+    return next(found, "Python and others")
+
+
+def _stats(profile: cProfile.Profile) -> dict[tuple[str, int, str], tuple[int, int, float, float, Any]]:
+    return pstats.Stats(profile).stats  # type: ignore[attr-defined, no-any-return]  # not in the stubs
+
+
+def _top(profile: cProfile.Profile, n_functions: int) -> list[str]:
+    lines = []
+    for title, order, which in (
+        ("ours, with all that they call:", "cumulative", ("gridtune_",)),
+        ("all, with all that they call:", "cumulative", ()),
+        ("all, alone:", "tottime", ()),
+    ):
+        text = io.StringIO()
+        pstats.Stats(profile, stream=text).sort_stats(order).print_stats(*which, n_functions)
+        table = text.getvalue().partition("ncalls")[2].splitlines()
+        lines += [title, "   ncalls" + table[0], *(_short(line) for line in table[1:] if line), ""]
+    return lines
+
+
+def _short(line: str) -> str:
+    for mark in ("site-packages/", "steering/", "common/", "lib/python3"):
+        head, found, tail = line.partition(mark)
+        if found:
+            return head[: head.rfind(" ") + 1] + (tail if mark != "lib/python3" else tail.partition("/")[2])
+    return line
+
+
+if __name__ == "__main__":
+    main()
