@@ -38,6 +38,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from benchmarks.scale.databases import served_databases
 from benchmarks.scale.history import preload
+from benchmarks.scale.objective import document, loss_of
 from sqlalchemy import event
 
 from gridtune_common import wire
@@ -48,10 +49,9 @@ from gridtune_steering.assembly import assemble
 from gridtune_steering.campaign import Campaign
 from gridtune_steering.doorbell import WaitingRoom
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import hosting, tokens
+from gridtune_steering.services import housekeeping, tokens
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
-from service_bench import document, loss_of
 
 #: The calls, in the order of a point's life.
 KINDS: Final = ("ask", "heartbeat", "report", "tell", "host round", "ask in vain")
@@ -234,7 +234,7 @@ def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]
         submitted = [_submit(wire_, arguments.algorithm) for _ in range(2)]
         preload(steering.database, submitted[0], arguments.observations)
         host = Host(steering, "profiled")
-        hosting.note_presence(steering)
+        housekeeping.note_presence(steering)
         wire_.post(f"/tasks/{submitted[0]}/ask", Ask(new_request_id(), "w0"))()
         host.round({submitted[0]})
         for is_profiled in (False, True):
@@ -249,7 +249,7 @@ def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]
 
 
 def _submit(wire_: Wire, algorithm: str) -> str:
-    message = SubmitTask(new_request_id(), document(points=10**6, algorithm=algorithm))
+    message = SubmitTask(new_request_id(), document(algorithm))
     return wire.decode(Task, json.loads(wire_.post("/tasks", message)())).summary.id
 
 

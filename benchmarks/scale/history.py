@@ -19,7 +19,8 @@ from gridtune_common.space import SearchSpace
 from gridtune_steering.bookkeeping import schema
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.identity.secrets import new_id
-from service_bench import document, loss_of
+
+from .objective import SPACE, loss_of
 
 _BATCH = 1000
 _APART = timedelta(seconds=1)
@@ -39,7 +40,7 @@ def preload(database: Database, task: str, n: int) -> None:
 
 def random_results(n: int, seed: int = 1) -> Iterable[tuple[dict[str, Any], float]]:
     """Points of the benchmark's space with their losses."""
-    rng, space = random.Random(seed), SearchSpace.parse(document()["space"])
+    rng, space = random.Random(seed), SearchSpace.parse(SPACE)
     for _ in range(n):
         parameters = space.sample(rng)
         yield parameters, loss_of(parameters)
