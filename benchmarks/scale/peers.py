@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def driver_url(url: str) -> str:
 @contextlib.contextmanager
 def grpc_proxy(url: str) -> Iterator[tuple[int, int]]:
     """The port and the process of Optuna's gRPC proxy before a database."""
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.scale.grpc_proxy", url, str(port)]
     process = subprocess.Popen(command, cwd=_ROOT)
