@@ -15,7 +15,7 @@ Read ratios, not seconds.
 
     python -m benchmarks.asktell [--seconds 10] [--databases postgresql sqlite] [--out benchmarks/results]
         [--grid --workers 1 16 64 256 --observations 0 1000 10000 --algorithms random hyperopt/tpe optuna/tpe auto
-         --tasks 1 100] [--optuna-observations 0 500] [--vizier-python vizier/bin/python] [--serve-flags ...]
+         --tasks 1 100] [--optuna-observations 0 500] [--vizier-python vizier/bin/python] [--web 1] [--hosts 1]
 
 Without ``--grid`` it takes about a quarter of an hour on PostgreSQL, for a choice of cases that has the targets in it.
 """
@@ -73,9 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--optuna-observations", type=int, nargs="*", default=[0, TARGET[1]])
     parser.add_argument("--optuna-workers", type=int, nargs="*", default=[1, TARGET[0]])
     parser.add_argument("--vizier-python", help="an interpreter that has google-vizier (benchmarks/scale/vizier.py)")
-    parser.add_argument("--processes", type=int, default=services.default_processes(), help="of clients")
-    parser.add_argument("--serve-flags", type=shlex.split, default=[], help="flags for gridtune serve, in one word")
-    parser.add_argument("--web", type=int, default=1, help="processes of the empty server")
+    services.add_processes(parser)
     parser.add_argument("--out", type=Path)
     return parser
 
@@ -171,7 +169,7 @@ class Measurement:
 
     def _service(self, kind: str, case: Case) -> Measured:
         url = self._server.new_database() if self._server is not None and kind == "postgresql" else ""
-        with services.service(url, *self._arguments.serve_flags) as served:
+        with services.service(url, *services.serve_flags(self._arguments)) as served:
             tasks = services.submit(served, case.algorithm, case.tasks, case.observations)
             options = served.options(tasks, reports=case.reports)
             tally = self._work("service", options, case.workers, {"service": served.pid})

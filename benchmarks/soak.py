@@ -4,13 +4,12 @@ Evaluations take a random time (exponentially distributed) and report while they
 if the machine is up to it. Failed calls are repeated, as agents do, and each failure is counted.
 
     python -m benchmarks.soak [--minutes 10] [--workers 256] [--tasks 100] [--algorithm random]
-        [--evaluation-seconds 20] [--reports 2] [--database postgresql] [--serve-flags ...] [--out benchmarks/results]
+        [--evaluation-seconds 20] [--reports 2] [--database postgresql] [--web 1] [--hosts 1] [--out benchmarks/results]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import shlex
 import sys
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from benchmarks.scale import services
 from benchmarks.scale.crowd import Crowd, Tally, work
 from benchmarks.scale.databases import KINDS, served_databases
 from benchmarks.scale.measured import quantile
-from benchmarks.scale.processes import machine, memory_by_command
+from benchmarks.scale.processes import machine, memory_by_command, today
 from benchmarks.scale.services import Served
 
 from gridtune_steering.bookkeeping import schema
@@ -56,7 +55,7 @@ def main() -> None:
     arguments, where = _parser().parse_args(), machine()
     with ExitStack() as stack:
         urls = stack.enter_context(served_databases([arguments.database]))
-        served = stack.enter_context(services.service(urls[arguments.database](), *arguments.serve_flags))
+        served = stack.enter_context(services.service(urls[arguments.database](), *services.serve_flags(arguments)))
         tasks = services.submit(served, arguments.algorithm, arguments.tasks)
         memory = Memory(served.pid, 60 * arguments.minutes)
         tally = _work(served, tasks, memory, arguments)
@@ -80,8 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--evaluation-seconds", type=float, default=20.0, help="the mean")
     parser.add_argument("--reports", type=int, default=2, help="of each evaluation")
     parser.add_argument("--database", choices=KINDS, default="postgresql")
-    parser.add_argument("--processes", type=int, default=services.default_processes(), help="of clients")
-    parser.add_argument("--serve-flags", type=shlex.split, default=[], help="flags for gridtune serve, in one word")
+    services.add_processes(parser)
     parser.add_argument("--out", type=Path)
     return parser
 
@@ -106,7 +104,7 @@ def _head(arguments: argparse.Namespace, where: str) -> list[str]:
     words = (
         f"{arguments.workers} workers on {arguments.tasks} tasks ({arguments.algorithm}) for {arguments.minutes:g} "
         f"minutes on {arguments.database}; evaluations of {arguments.evaluation_seconds:g} s in the mean with "
-        f"{arguments.reports} reports each. {datetime.date.today()}, {where}; clients on the same machine."  # noqa: DTZ011
+        f"{arguments.reports} reports each. {services.described(arguments)}. {today()}, {where}."
     )
     return ["# A soak", "", f"`{f'python -m benchmarks.soak {flags}'.strip()}`", "", words, ""]
 

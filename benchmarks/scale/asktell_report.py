@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,9 @@ from importlib import metadata
 
 from servers import postgres
 
+from . import services
 from .measured import Case, Measured
+from .processes import today
 
 _LIBRARIES = ("flask", "gunicorn", "sqlalchemy", "psycopg", "hyperopt", "optuna", "grpcio")
 _HEAD = (
@@ -58,9 +59,8 @@ def _circumstances(arguments: argparse.Namespace, where: str) -> list[str]:
     if (program := postgres.program("postgres")) is not None and "postgresql" in arguments.databases:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         versions.append(f"PostgreSQL {said.split()[2]} with fsync on")
-    clients = f"{arguments.processes} processes of clients; all on this machine"
     lasting = f"{arguments.seconds:g} s each after {arguments.warm:g} s of warm-up"
-    return [f"{datetime.date.today()}, {where}; {clients}; {lasting}. {', '.join(versions)}."]  # noqa: DTZ011
+    return [f"{today()}, {where}; {services.described(arguments)}; {lasting}. {', '.join(versions)}."]
 
 
 def _versions() -> Iterator[str]:

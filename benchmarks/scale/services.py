@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import tempfile
@@ -83,6 +84,20 @@ def _leased(client: Client, task: str, ask: Ask) -> Lease | None:
     return answer if isinstance(answer, Lease) else None
 
 
-def default_processes() -> int:
-    """Among how many processes workers are dealt out: two a core, for one Python uses one core at most."""
-    return 2 * (os.cpu_count() or 1)
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Declare how many processes there are on either side."""
+    parser.add_argument("--web", type=int, default=1, help="web processes of the service")
+    parser.add_argument("--hosts", type=int, default=1, help="optimizer hosts of the service")
+    # one Python uses one core at most
+    parser.add_argument("--processes", type=int, default=2 * (os.cpu_count() or 1), help="client processes")
+
+
+def serve_flags(arguments: argparse.Namespace) -> list[str]:
+    """The flags of ``gridtune serve`` that say so."""
+    return ["--web", str(arguments.web), "--hosts", str(arguments.hosts)]
+
+
+def described(arguments: argparse.Namespace) -> str:
+    """How many processes there are, in words."""
+    servers = f"{arguments.web} web process(es), {arguments.hosts} optimizer host(s)"
+    return f"{servers}, {arguments.processes} client process(es), all on this machine"
