@@ -35,10 +35,11 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from benchmarks.scale import limits, peers, services
 from benchmarks.scale.asktell_report import report
-from benchmarks.scale.crowd import Crowd, Tally, deal, work
+from benchmarks.scale.crowd import Crowd, work
 from benchmarks.scale.databases import KINDS, postgres_server
 from benchmarks.scale.measured import Case, Measured
 from benchmarks.scale.processes import machine
+from benchmarks.scale.tally import Tally, deal
 
 from servers.postgres import Postgres
 

@@ -7,7 +7,7 @@ Points of a synthetic problem with a known optimum are evaluated by threads that
   before their worker asked;
 * missed: how many of those results it had not learnt, in the mean;
 * regret: the best loss less the optimum, the median over seeds, and what it is to that of one worker, who is served
-  strictly one point after the other.
+  strictly one point after the other (the geometric mean over seeds).
 
 Beside it Optuna's own parallel mode: ``study.optimize(n_jobs=…)`` with ``TPESampler(constant_liar=True)``, in memory or
 on the service's PostgreSQL server. It reads the storage with each suggestion, so all of its points are fresh.
@@ -33,7 +33,8 @@ from benchmarks.quality.synthetic import FAMILIES
 from benchmarks.scale import services
 from benchmarks.scale.databases import KINDS, postgres_server
 from benchmarks.scale.freshness import Game, Played, optuna_game, our_game, table
-from benchmarks.scale.processes import machine, today
+from benchmarks.scale.measured import today
+from benchmarks.scale.processes import machine
 
 from servers.postgres import Postgres
 
@@ -60,9 +61,10 @@ def main() -> None:
 
 
 _READING = """\
-`fresh` is the share of points whose optimizer knew, when it proposed them, all results that had been acknowledged before
+`fresh` is the share of points whose optimizer knew, when it proposed them, all results that were acknowledged before
 their worker asked, `missed` how many of these it did not know, in the mean. `regret` is the median over the seeds,
-`/ sequential` what it is to the same with one worker. `seconds` is a whole run in the mean."""
+`/ sequential` the geometric mean over the seeds of what it is to the same with one worker. `seconds` is a whole run in
+the mean."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -223,7 +223,9 @@ def main() -> None:
 
 def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]:
     """The report for one database."""
-    settings = Settings.from_environment({"GRIDTUNE_STEERING_DATABASE": url} if url else {}, data=folder)
+    # nobody renews the host's lease here
+    environment = {"GRIDTUNE_STEERING_HOST_LEASE_SECONDS": "86400", "GRIDTUNE_STEERING_DATABASE": url}
+    settings = Settings.from_environment(environment, data=folder)
     steering, bell = assemble(settings)
     steering.database.migrate()
     tokens.ensure_operator(steering)

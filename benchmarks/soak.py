@@ -19,11 +19,12 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 import sqlalchemy as sa
 from benchmarks.scale import services
-from benchmarks.scale.crowd import Crowd, Tally, work
+from benchmarks.scale.crowd import Crowd, work
 from benchmarks.scale.databases import KINDS, served_databases
-from benchmarks.scale.measured import quantile
-from benchmarks.scale.processes import machine, memory_by_command, today
+from benchmarks.scale.measured import quantile, today
+from benchmarks.scale.processes import machine, memory_by_command
 from benchmarks.scale.services import Served
+from benchmarks.scale.tally import Tally
 
 from gridtune_steering.bookkeeping import schema
 from gridtune_steering.bookkeeping.database import Database

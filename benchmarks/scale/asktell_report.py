@@ -11,8 +11,7 @@ from importlib import metadata
 from servers import postgres
 
 from . import services
-from .measured import Case, Measured
-from .processes import today
+from .measured import Case, Measured, today
 
 _LIBRARIES = ("flask", "gunicorn", "sqlalchemy", "psycopg", "hyperopt", "optuna", "grpcio")
 _HEAD = (
@@ -48,7 +47,7 @@ def report(measured: Sequence[Measured], arguments: argparse.Namespace, flags: s
             "",
             "## Targets",
             "",
-            *_table(("target", "found", "met"), list(_targets(measured))),
+            *_table(("target", "found", "met"), list(targets(measured))),
             "",
         ]
     )
@@ -95,7 +94,8 @@ def peer(each: Measured, who: str, measured: Iterable[Measured]) -> Measured | N
     return None if each.who == who or not each.case.algorithm else next(fitting, None)
 
 
-def _targets(measured: Sequence[Measured]) -> Iterator[list[str]]:
+def targets(measured: Sequence[Measured]) -> Iterator[list[str]]:
+    """What is aimed at, as far as it was measured; what was found, and whether that is enough."""
     ours = [each for each in measured if each.who == "gridtune" and each.database == "postgresql"]
     for each in ours:
         case = each.case

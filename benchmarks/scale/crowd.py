@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .processes import cpu_seconds
+from .tally import Tally, deal
 
 _ROOT = Path(__file__).parents[2]
 _PATH = os.pathsep.join(str(_ROOT / name) for name in (".", "common"))
@@ -35,36 +35,6 @@ class Crowd:
     workers: int
     processes: int
     python: str = sys.executable
-
-
-@dataclass
-class Tally:
-    """What a crowd saw in its time.
-
-    Attributes:
-        calls: By kind of call, when each began and ended, in seconds since the measurement began.
-        cpu: Cores that were busy, by whom.
-    """
-
-    seconds: float
-    calls: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    cpu: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def pairs(self) -> float:
-        """Tells that were answered, a second."""
-        return sum(ended < self.seconds for _, ended in self.calls.get("tell", [])) / self.seconds
-
-    @property
-    def errors(self) -> int:
-        """Calls that failed."""
-        return sum(n for name, n in self.counts.items() if name.startswith("error"))
-
-    def times(self, kind: str, since: float = 0.0, until: float | None = None) -> list[float]:
-        """How long the calls took that began in a span, in seconds; those in progress at its end as well."""
-        end = self.seconds if until is None else until
-        return [ended - begun for begun, ended in self.calls.get(kind, []) if since <= begun < end]
 
 
 def work(
@@ -100,12 +70,6 @@ def work(
         for process in started:
             process.kill()
             process.communicate()
-
-
-def deal(workers: int, processes: int) -> list[int]:
-    """How many workers each process gets."""
-    n = min(workers, processes)
-    return [workers // n + (index < workers % n) for index in range(n)]
 
 
 def _start(crowd: Crowd, first: int, share: int, seconds: float, warm: float) -> subprocess.Popen[str]:

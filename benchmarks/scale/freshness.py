@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 import random
 import statistics
 import threading
@@ -22,6 +23,9 @@ from gridtune_common.protocol import Ask, Lease, Point, SubmitTask, Tell
 from .objective import document
 from .peers import driver_url
 from .services import Served
+
+#: A regret that counts for none.
+_ZERO = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class Played:
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What the workers saw, on one clock: when they asked for each point, and when tells were answered."""
 
     asked: dict[int, float] = field(default_factory=dict)
@@ -72,7 +76,7 @@ class _Seen:
 
 def our_game(game: Game, served: Served) -> Played:
     """Play against the service."""
-    instance, seen = game.family.instance(game.seed), _Seen()
+    instance, seen = game.family.instance(game.seed), Seen()
     space = {parameter.name: parameter.to_json() for parameter in instance.space}
     with served.service.client() as client:
         message = SubmitTask(new_request_id(), document(game.who, game.points, game.seed, space))
@@ -85,7 +89,7 @@ def our_game(game: Game, served: Served) -> Played:
     return Played(game=game, regret=_regret(best, instance), seconds=seconds, missed=missed(points, seen))
 
 
-def _work(served: Served, task: str, index: int, game: Game, instance: Instance, seen: _Seen) -> None:
+def _work(served: Served, task: str, index: int, game: Game, instance: Instance, seen: Seen) -> None:
     """One worker, until the task has ended."""
     rng = random.Random(1000 * game.seed + index)
     with contextlib.closing(Client(served.service.url, served.service.token)) as client:
@@ -111,7 +115,7 @@ def _ask(client: Client, task: str, worker: str) -> Lease | None:
         time.sleep(answer.retry_after)
 
 
-def missed(points: Sequence[Point], seen: _Seen) -> list[int]:
+def missed(points: Sequence[Point], seen: Seen) -> list[int]:
     """For each point, how many results its optimizer had not learnt that were acknowledged before its worker asked."""
     acknowledged = sorted(seen.acknowledged)
     known = ((point, bisect.bisect_left(acknowledged, seen.asked[point.number])) for point in points)
@@ -170,15 +174,18 @@ def table(played: Sequence[Played]) -> list[str]:
     for each in played:
         rows.setdefault((each.game.who, each.game.workers), []).append(each)
     for (who, workers), games in rows.items():
-        regret, alone = _median_regret(games), rows.get((who, 1))
-        ratio = f"{regret / _median_regret(alone):.2f}" if alone and _median_regret(alone) else "-"
+        regret, alone = statistics.median(game.regret for game in games), rows.get((who, 1))
+        ratio = f"{ratio_of(games, alone):.2f}" if alone else "-"
         seconds = statistics.fmean(game.seconds for game in games)
         lines.append(f"| {who} | {workers} | {_freshness(games)} | {regret:.4g} | {ratio} | {seconds:.1f} |")
     return lines
 
 
-def _median_regret(games: Sequence[Played]) -> float:
-    return statistics.median(game.regret for game in games)
+def ratio_of(games: Sequence[Played], others: Sequence[Played]) -> float:
+    """The geometric mean of the ratios of regrets, seed by seed."""
+    theirs = {other.game.seed: other.regret for other in others}
+    logs = [math.log(max(game.regret, _ZERO) / max(theirs[game.game.seed], _ZERO)) for game in games]
+    return math.exp(statistics.fmean(logs))
 
 
 def _freshness(games: Sequence[Played]) -> str:

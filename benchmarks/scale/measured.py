@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .crowd import Tally
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def quantile(times: Sequence[float], share: float) -> float:
     if len(times) * (1 - share) < 1:
         return max(times)
     return statistics.quantiles(times, n=1000, method="inclusive")[round(1000 * share) - 1] if times[1:] else times[0]
+
+
+def today() -> str:
+    """The date here."""
+    return datetime.datetime.now().astimezone().date().isoformat()
 
 
 def _rounded(value: float | None) -> str:

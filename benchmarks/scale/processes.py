@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +30,6 @@ def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     load = os.getloadavg()[0]
     return f"{os.cpu_count()} cores ({model or 'unknown'}), {memory:.0f} GiB, load {load:.1f} when it began"
-
-
-def today() -> str:
-    """The date here."""
-    return datetime.datetime.now().astimezone().date().isoformat()
 
 
 def _family(root: int) -> Iterator[psutil.Process]:
