@@ -31,9 +31,11 @@ class Tally:
         return sum(n for name, n in self.counts.items() if name.startswith("error"))
 
     def times(self, kind: str, since: float = 0.0, until: float | None = None) -> list[float]:
-        """How long the calls took that began in a span, in seconds; those in progress at its end as well."""
+        """How long the calls took that began in a span, in seconds; if none did, those that were in progress."""
         end = self.seconds if until is None else until
-        return [ended - begun for begun, ended in self.calls.get(kind, []) if since <= begun < end]
+        spans = self.calls.get(kind, [])
+        begun_here = [ended - begun for begun, ended in spans if since <= begun < end]
+        return begun_here or [ended - begun for begun, ended in spans if begun < end and ended > since]
 
 
 def deal(workers: int, processes: int) -> list[int]:

@@ -92,6 +92,13 @@ def test_calls_in_progress_at_the_end_count() -> None:
     assert tally.pairs == 0.1
 
 
+def test_calls_longer_than_the_measurement_count() -> None:
+    """Where every call outlasts the measurement, those in progress are its times."""
+    tally = Tally(4.0, {"ask": [(-1.0, 7.0), (-5.0, -4.5)]})
+
+    assert tally.times("ask") == [8.0]
+
+
 def test_few_times_have_their_longest_as_p99() -> None:
     """A quantile beyond what was measured is the longest."""
     assert quantile([1.0] * 50 + [9.0], 0.99) == 9.0
