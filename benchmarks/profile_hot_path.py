@@ -17,20 +17,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import cProfile
-import io
 import json
 import os
-import pstats
 import socket
-import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # as in an optimizer host
@@ -39,6 +35,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from benchmarks.scale.databases import served_databases
 from benchmarks.scale.history import preload
 from benchmarks.scale.objective import document, loss_of
+from benchmarks.scale.profile_report import KINDS, Call, details, table
 from sqlalchemy import event
 
 from gridtune_common import wire
@@ -52,34 +49,6 @@ from gridtune_steering.host.host import Host
 from gridtune_steering.services import housekeeping, tokens
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
-
-#: The calls, in the order of a point's life.
-KINDS: Final = ("ask", "heartbeat", "report", "tell", "host round", "ask in vain")
-#: Whose function it is, by what its file's path contains; the first that fits.
-_LAYERS: Final = {
-    "gridtune": ("/gridtune_steering/", "/gridtune_common/"),
-    "gunicorn": ("/gunicorn/",),
-    "flask, werkzeug": ("/flask/", "/werkzeug/", "/blinker/"),
-    "pydantic": ("/pydantic",),
-    "sqlalchemy": ("/sqlalchemy/",),
-    "driver": ("/psycopg", "sqlite3"),
-    "optimizer library": ("/hyperopt/", "/optuna/", "/sklearn/", "/scipy/", "/numpy/", "/skopt/", "/nevergrad/"),
-}
-
-
-@dataclass
-class Call:
-    """One call, in seconds."""
-
-    total: float = 0.0
-    statements: list[tuple[str, float]] = field(default_factory=list)
-    commits: list[float] = field(default_factory=list)
-    thinking: float = 0.0
-
-    @property
-    def database(self) -> float:
-        """Spent in the driver and beyond."""
-        return sum(seconds for _, seconds in self.statements) + sum(self.commits)
 
 
 class Meter:
@@ -244,7 +213,10 @@ def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]
             lead_lives(wire_, host, meter, submitted[0], arguments.rounds)
             ask_in_vain(wire_, meter, submitted[1], arguments.rounds)
         assert meter.profiles is not None
-        return [*_table(meter), *(line for kind in KINDS for line in _details(kind, meter, arguments.functions))]
+        lines = table(meter.calls)
+        for kind in KINDS:
+            lines += details(kind, meter.calls[kind], meter.profiles[kind], arguments.functions)
+        return lines
     finally:
         bell.close()
         steering.database.close()
@@ -282,108 +254,6 @@ def ask_in_vain(wire_: Wire, meter: Meter, task: str, rounds: int) -> None:
         serve = wire_.post(f"/tasks/{task}/ask", Ask(new_request_id(), "w0"))
         with meter.call("ask in vain"):
             serve()
-
-
-def _table(meter: Meter) -> list[str]:
-    lines = [
-        "Milliseconds; `database` is all time in the driver and beyond, `commit` a part of it, `thinking` the",
-        "campaign with its optimizer, `rest` everything else. Means, if not stated.",
-        "",
-        "| call | p50 | p99 | mean | statements | commits | database | commit | thinking | rest |",
-        "|------|----:|----:|-----:|-----------:|--------:|---------:|-------:|---------:|-----:|",
-    ]
-    for kind in KINDS:
-        calls = meter.calls[kind]
-        cuts = statistics.quantiles([call.total for call in calls], n=100)
-        mean = statistics.fmean(call.total for call in calls)
-        database = statistics.fmean(call.database for call in calls)
-        commit = statistics.fmean(sum(call.commits) for call in calls)
-        thinking = statistics.fmean(call.thinking for call in calls)
-        counts = [statistics.fmean(len(part) for part in parts) for parts in _parts(calls)]
-        times = [cuts[49], cuts[98], mean]
-        rest = [database, commit, thinking, mean - database - thinking]
-        cells = [*_milliseconds(times), *(f"{count:.1f}" for count in counts), *_milliseconds(rest)]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def _parts(calls: list[Call]) -> tuple[list[list[Any]], list[list[Any]]]:
-    return [list(call.statements) for call in calls], [list(call.commits) for call in calls]
-
-
-def _milliseconds(times: list[float]) -> list[str]:
-    return [f"{1000 * seconds:.2f}" for seconds in times]
-
-
-def _details(kind: str, meter: Meter, n_functions: int) -> list[str]:
-    assert meter.profiles is not None
-    profile = meter.profiles[kind]
-    return [f"## {kind}", "", *_statements(meter.calls[kind]), "", *_layers(profile), "", *_top(profile, n_functions)]
-
-
-def _statements(calls: list[Call]) -> list[str]:
-    """Each statement in the order of its first appearance: how often a call, how long."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for call in calls:
-        for text, seconds in call.statements:
-            found[" ".join(text.split())].append(seconds)
-    lines = ["  a call  ms a call  statement"]
-    for text, times in found.items():
-        lines.append(f"{len(times) / len(calls):8.2f} {1000 * sum(times) / len(calls):10.3f}  {_shown(text)}")
-    return lines
-
-
-def _shown(statement: str, longest: int = 230) -> str:
-    """A statement without its columns."""
-    head, select, tail = statement.partition(" FROM ")
-    if select and head.startswith("SELECT") and len(head) > 60:
-        statement = f"{head[:50]} …{select}{tail}"
-    return statement if len(statement) <= longest else f"{statement[: longest - 1]}…"
-
-
-def _layers(profile: cProfile.Profile) -> list[str]:
-    """Own time of all functions by whose they are; what Python itself does is its caller's."""
-    own: dict[str, float] = defaultdict(float)
-    for (path, _, _), (_, _, seconds, _, callers) in _stats(profile).items():
-        if path != "~":
-            own[_layer(path)] += seconds
-            continue
-        for (caller, _, _), (_, _, part, _) in callers.items():
-            own[_layer(caller)] += part
-    total = sum(own.values())
-    parts = [f"{layer} {seconds / total:.0%}" for layer, seconds in sorted(own.items(), key=lambda item: -item[1])]
-    return [f"own time under cProfile, with the built-in functions called: {', '.join(parts)}"]
-
-
-def _layer(path: str) -> str:
-    found = (layer for layer, marks in _LAYERS.items() if any(mark in path for mark in marks))
-    return next(found, "Python and others")
-
-
-def _stats(profile: cProfile.Profile) -> dict[tuple[str, int, str], tuple[int, int, float, float, Any]]:
-    return pstats.Stats(profile).stats  # type: ignore[attr-defined, no-any-return]  # not in the stubs
-
-
-def _top(profile: cProfile.Profile, n_functions: int) -> list[str]:
-    lines = []
-    for title, order, which in (
-        ("ours, with all that they call:", "cumulative", ("gridtune_",)),
-        ("all, with all that they call:", "cumulative", ()),
-        ("all, alone:", "tottime", ()),
-    ):
-        text = io.StringIO()
-        pstats.Stats(profile, stream=text).sort_stats(order).print_stats(*which, n_functions)
-        table = text.getvalue().partition("ncalls")[2].splitlines()
-        lines += [title, "   ncalls" + table[0], *(_short(line) for line in table[1:] if line), ""]
-    return lines
-
-
-def _short(line: str) -> str:
-    for mark in ("site-packages/", "steering/", "common/", "lib/python3"):
-        head, found, tail = line.partition(mark)
-        if found:
-            return head[: head.rfind(" ") + 1] + (tail if mark != "lib/python3" else tail.partition("/")[2])
-    return line
 
 
 if __name__ == "__main__":
