@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     Advice,
     Ask,
@@ -15,8 +16,11 @@ from gridtune_common.protocol import (
     Lease,
     PointState,
     Reports,
+    Scope,
+    Signs,
     TaskState,
     Verdict,
+    Verdicts,
 )
 from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
@@ -24,7 +28,7 @@ from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
-from gridtune_steering.services.errors import DoesNotFit, HostSetAside, SteeringError, TaskHasEnded
+from gridtune_steering.services.errors import DoesNotFit, HostSetAside, NotFound, SteeringError, TaskHasEnded, Unusable
 from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
@@ -32,6 +36,8 @@ from gridtune_steering.services.times import iso
 
 #: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
 _WAITING_SLACK = timedelta(seconds=5)
+#: The most signs of life in one message.
+_MOST_SIGNS = 100
 #: The service's own hand in the audit log.
 _REAPER = "gridtune/reaper"
 
@@ -78,13 +84,20 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
 
         # the same ask, sent again, may wait for another while
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
-        _forget_dead_lease(steering, connection, caller, message.request_id, now)
-        lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
+        is_new = not _renew_or_forget(steering, connection, caller, message.request_id, now)
+        operation = f"ask {task}"
+        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, is_known_new=is_new)
     if refusal is not None:
         raise refusal
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease
+
+
+def any_ready(steering: Steering, task: str) -> bool:
+    """Whether there is a point for somebody; not everyone may have each."""
+    with steering.database.read() as connection:
+        return points.count_ready(connection, task) > 0
 
 
 def wait_no_more(steering: Steering, task: str, worker: str) -> None:
@@ -94,22 +107,26 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
         askers.forget(connection, task, worker)
 
 
-def _forget_dead_lease(
+def _renew_or_forget(
     steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
-) -> None:
-    """The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
+) -> bool:
+    """Whether there is an answer to this ask already, and its lease is to be given again.
+
+    The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
 
     If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
     is there for another point.
     """
     earlier = requests.find(connection, caller.token, request_id)
     if earlier is None or "evaluation" not in earlier.answer:
-        return
+        return earlier is not None
     name = earlier.answer["evaluation"]
     if not evaluations.renew(connection, name, until=now + life.lease_time(steering)):
         row = evaluations.find(connection, name)
         if row is None or row.state in {EvaluationState.LOST.value, EvaluationState.STOPPED.value}:
             requests.forget(connection, caller.token, request_id)
+            return False
+    return True
 
 
 def _lease(
@@ -122,7 +139,9 @@ def _lease(
     now: datetime,
 ) -> Lease:
     task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
-    saved = checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
+    # of a point that nobody had yet there is nothing to go on from
+    is_new = not point.epoch
+    saved = [] if is_new else checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
     points.update(
         connection,
         task,
@@ -197,12 +216,53 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row, _task = life.visible(connection, caller, evaluation)
-        if row.epoch != message.epoch:
-            return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
-        if not hold(steering, connection, caller, row, now):
-            return verdict_of_ended(row)
-        evaluations.add_reports(connection, evaluation, message.reports, now=now)
+        return _report(steering, connection, caller, evaluation, message, now)
+
+
+def signs(steering: Steering, caller: Caller, message: Signs) -> Verdicts:
+    """Take signs of life of several evaluations in one transaction; one that is not known here is lost.
+
+    Raises:
+        Unusable: There are too many.
+    """
+    if len(message.signs) > _MOST_SIGNS:
+        raise Unusable("too much at a time", [Flaw("signs", f"there are {len(message.signs)}; send {_MOST_SIGNS}")])
+    now = steering.clock()
+    verdicts: dict[int, Verdict] = {}
+    with steering.database.write() as connection:
+        # in one order for all agents, so that none waits for another in a circle
+        for place, sign in sorted(enumerate(message.signs), key=lambda entry: entry[1].evaluation):
+            reports = Reports(sign.epoch, sign.reports)
+            try:
+                verdicts[place] = _report(steering, connection, caller, sign.evaluation, reports, now)
+            except NotFound as error:
+                verdicts[place] = Verdict(Advice.LOST, str(error))
+    return Verdicts([verdicts[place] for place in range(len(message.signs))])
+
+
+def _report(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict:
+    if caller.scope is not Scope.TASK:
+        life.refuse_strangers(connection, caller, evaluation)
+    until = now + life.lease_time(steering)
+    held = evaluations.hold(connection, evaluation, message.epoch, until=until, task=caller.task)
+    if held is None:
+        return _report_late(steering, connection, caller, evaluation, message, now)
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
+    return go_on(steering, held, now)
+
+
+def _report_late(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict:
+    """A report from an evaluation that does not run any more, as far as the service knew."""
+    row, _task = life.visible(connection, caller, evaluation)
+    if row.epoch != message.epoch:
+        return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
+    if not hold(steering, connection, caller, row, now):
+        return verdict_of_ended(row)
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return go_on(steering, row, now)
 
 
@@ -255,8 +315,7 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
     touched, silent = set(), []
     with steering.database.write() as connection:
         for found in evaluations.expired(connection, now=now, limit=limit):
-            points.find_for_update(connection, found.task_id, found.point)
-            row = evaluations.find(connection, found.id)
+            row = evaluations.find_for_update(connection, found.id)
             if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
                 continue
             reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - life.lease_time(steering))}"
