@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 from sqlalchemy.exc import OperationalError
@@ -30,7 +31,7 @@ from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull,
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
-from service_bench import Bench, document
+from service_bench import Bench, document, on_sqlite
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
 
@@ -252,6 +253,7 @@ def test_users_make_no_tokens_for_others(api: Api) -> None:
         assert api.call("POST", "/tokens", message, secret=ann).status_code == 403
 
 
+@on_sqlite
 def test_a_repeated_request_for_a_token_gives_the_same_secret(api: Api, bench: Bench) -> None:
     """Idempotent, though the secret is stored nowhere."""
     message = {"request_id": "r1", "scope": "user", "user": "ann"}
@@ -612,7 +614,8 @@ def test_a_deleted_task_is_gone_and_its_events_stay(api: Api, bench: Bench) -> N
     assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
     assert api.call("GET", f"/tasks/{task}").status_code == 404
     with bench.steering.database.read() as connection:
-        kinds = connection.exec_driver_sql("SELECT kind FROM events WHERE task_id = ?", (task,)).scalars().all()
+        query = sa.text("SELECT kind FROM events WHERE task_id = :task ORDER BY id")
+        kinds = connection.execute(query, {"task": task}).scalars().all()
     assert kinds[-1] == "task.deleted"
 
 
