@@ -108,13 +108,14 @@ def test_a_lost_service_goes_on_from_its_backup(backups: Backups, tmp_path: Path
     service = RealService(tmp_path / "first", settings=backups.new_settings())
     service.start()
     payload = {"command": "python train.py", "files": ["train.py"]}
-    task = service.submit(document(points=16, payload=payload), train_py=TRAIN)
+    task = service.submit(document(points=32, payload=payload), train_py=TRAIN)
     agents = [service.start_agent(task, "--slots", "2", name=name) for name in ("one", "two")]
     wait_for("results", lambda: len(done(service.export(task))) >= 3)
     before = service.export(task)
 
     backups.make(service)
-    wait_for("more results", lambda: len(done(service.export(task))) >= len(done(before)) + 6)
+    kept = len(done(service.export(task)))
+    wait_for("more results", lambda: len(done(service.export(task))) >= kept + 6)
     after = service.export(task)
     backups.lose(service)
     restored = backups.restore(service.port)
@@ -123,7 +124,7 @@ def test_a_lost_service_goes_on_from_its_backup(backups: Backups, tmp_path: Path
         with restored.client() as client:
             assert client.whoami().scope is Scope.OPERATOR
             found = restored.export(task)
-            wait_for("the end", lambda: client.task(task).summary.state is TaskState.FINISHED, timeout=90)
+            wait_for("the end", lambda: client.task(task).summary.state is TaskState.FINISHED, timeout=180)
         codes = [agent.wait(60) for agent in agents]
         end = restored.export(task)
     finally:
@@ -134,7 +135,7 @@ def test_a_lost_service_goes_on_from_its_backup(backups: Backups, tmp_path: Path
 
     assert done(before).items() <= done(found).items()
     assert done(before).items() <= done(end).items()
-    assert [point.state for point in end.points] == [PointState.DONE] * 16
+    assert [point.state for point in end.points] == [PointState.DONE] * 32
     assert done(after).keys() - done(found).keys()  # what was acknowledged after the backup had to be done again
     unknown = running(after) - {evaluation.id for evaluation in found.evaluations}
     assert unknown  # and some agents worked for evaluations that the restored service has never heard of
