@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services.access import Caller
+from gridtune_steering.services.census import Census
 from gridtune_steering.services.errors import NotAuthenticated
 from gridtune_steering.services.steering import Steering
 
@@ -21,6 +22,7 @@ class Context:
     steering: Steering
     room: WaitingRoom
     transfers: Gate
+    census: Census
     known_caller: Caller | None
 
     @property

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
-from gridtune_steering import agentfile
+from gridtune_steering import agentfile, logs
 from gridtune_steering.assembly import assemble
 from gridtune_steering.doorbell import open_bell
 from gridtune_steering.identity.secrets import write_private
+from gridtune_steering.metrics import files
 from gridtune_steering.services import tokens
 from gridtune_steering.settings import Settings
 from gridtune_steering.supervisor import Child, Supervisor
@@ -55,9 +56,8 @@ def _port(word: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings.from_environment(data=arguments.data)
+    logs.set_up(settings)
     os.umask(0o077)  # the database and the logs are nobody else's
     settings.data.mkdir(parents=True, exist_ok=True)
     if arguments.stop_with_parent:
@@ -81,7 +81,11 @@ def _prepare(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
-    environment = {**os.environ, "GRIDTUNE_STEERING_DATA": str(settings.data.resolve())}
+    environment = {
+        **os.environ,
+        "GRIDTUNE_STEERING_DATA": str(settings.data.resolve()),
+        files.VARIABLE: str(files.empty_folder(settings.data)),
+    }
     python = [sys.executable, "-P", "-m"]  # no file in the folder that we were started in is taken for a module
     web = Child(
         "the web process",

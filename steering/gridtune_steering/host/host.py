@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
+from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import collecting, hosting
 from gridtune_steering.services.hosting import News, Outdated, Ownership, OwnershipLost
@@ -124,6 +125,8 @@ class Host:
                 campaign = self._campaigns[ownership.task] = hosting.load(self._steering, ownership)
             learnt, actions = _learn(campaign, news)
             made = _make_points(campaign, news.credit)
+        if learnt or made:
+            instruments.THINKING_SECONDS.labels(news.algorithm).observe(time.monotonic() - started)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
         self._keep_snapshot(ownership, campaign, time.monotonic() - started)

@@ -32,6 +32,7 @@ from gridtune_steering.campaign import (
     Wish,
 )
 from gridtune_steering.campaign.snapshot import FORMAT
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services import claims, leases, workers
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.submission import problem_of
@@ -73,12 +74,14 @@ class News:
             which they ended.
         credit: How many workers wait for a point that does not exist yet.
         elapsed: Seconds for which the task has run, without pauses.
+        algorithm: What the task asks for, as it calls it.
     """
 
     wishes: Sequence[Wish]
     results: Sequence[Result]
     credit: int
     elapsed: float
+    algorithm: str
 
 
 def claim(steering: Steering, host: str) -> list[Ownership]:
@@ -90,6 +93,7 @@ def claim(steering: Steering, host: str) -> list[Ownership]:
     with steering.database.write() as connection:
         until = now + timedelta(seconds=steering.settings.host_lease_seconds)
         claimed = tasks.claim_orphans(connection, host, now=now, until=until, limit=_CLAIM_LIMIT)
+    instruments.TASK_CLAIMS.inc(len(claimed))
     return [Ownership(task=task, host=host, epoch=epoch) for task, epoch in (tuple(row) for row in claimed)]
 
 
@@ -188,6 +192,7 @@ def news(steering: Steering, ownership: Ownership) -> News:
         results=[*foreign, *results],
         credit=credit,
         elapsed=row.ran_seconds + (now - row.running_since).total_seconds(),
+        algorithm=row.document["algorithm"]["name"],
     )
 
 

@@ -21,6 +21,7 @@ from gridtune_common.protocol import (
 from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
@@ -267,6 +268,8 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
             silent.append(row)
             touched.add(row.task_id)
         workers.note_lost(connection, silent)  # after all points: whoever holds a host waits for no point
+    for row in silent:
+        instruments.LEASES_LOST.labels(instruments.site_label(row.site)).inc()
     for name in sorted(touched):
         steering.bell.ring_hosts(name)
         steering.bell.ring_askers(name)
