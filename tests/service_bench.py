@@ -28,7 +28,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import hosting, imports, leases, results, submission, wishes
+from gridtune_steering.services import housekeeping, imports, leases, results, submission, wishes
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
@@ -90,7 +90,7 @@ class Bench:
             self.new_host()
         assert self.host is not None
         if reachable:
-            hosting.note_presence(self.steering)
+            housekeeping.note_presence(self.steering)
         self.host.look_around()
 
     def ask(self, task: str, worker: str = "w", **more: Any) -> Lease | None:

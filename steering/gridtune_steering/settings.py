@@ -43,6 +43,9 @@ class Settings:
         threads: Requests served at a time by one web process, at least 2; half of them may be waiting asks.
         body_limit: Largest request body, in bytes.
         host_lease_seconds: How long an optimizer host may be silent before its tasks go to another.
+        think_seconds: How long an optimizer may think about one batch of points; then its host gives itself up, and
+            the task after three times.
+        idle_seconds: After how long a host drops a campaign from memory that nobody asks anything of.
         request_memory_seconds: How long answers are kept for repeated requests.
         address_seconds: How long signed addresses of stored objects can be used.
         storage_grace_seconds: How long a checkpoint stays after it was superseded.
@@ -74,6 +77,8 @@ class Settings:
     ask_wait_seconds: float = 25.0
     threads: int = 64
     body_limit: int = 32 * 2**20
+    think_seconds: float = 120.0
+    idle_seconds: float = 600.0
     host_lease_seconds: float = 10.0
     request_memory_seconds: float = 86_400.0
     address_seconds: float = 3600.0
@@ -99,6 +104,9 @@ class Settings:
             "lease_seconds",
             "host_lease_seconds",
             "threads",
+            "database_connections",
+            "think_seconds",
+            "idle_seconds",
             "body_limit",
             "request_memory_seconds",
             "address_seconds",

@@ -20,7 +20,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.campaign import Finish, StopRule
-from gridtune_steering.services import hosting, leases, records, results, tasks
+from gridtune_steering.services import hosting, housekeeping, leases, owning, records, results, tasks
 from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
 
@@ -137,8 +137,8 @@ def test_a_result_is_welcome_until_the_optimizer_was_told_of_a_failure(bench: Be
     bench.work()
     for _ in range(21):
         bench.clock.advance(3.0)
-        hosting.note_presence(bench.steering)
-        hosting.do_duties(bench.steering, "h1")
+        housekeeping.note_presence(bench.steering)
+        housekeeping.do_duties(bench.steering, "h1")
     assert detail(bench, task).point.state is PointState.FAILED
 
     assert bench.tell(lease).accepted
@@ -403,7 +403,7 @@ def test_a_running_task_is_extended_whatever_its_host_thinks(bench: Bench) -> No
     bench.tell(lease)
     change(bench, task, TaskAction.EXTEND, 5)
 
-    with pytest.raises(hosting.OwnershipLost):
+    with pytest.raises(owning.OwnershipLost):
         hosting.write(bench.steering, ownership, learnt=[], actions=[Finish(StopRule.POINTS, "all ended")])
     bench.work()
     assert tasks.get(bench.steering, OPERATOR, task).summary.state is TaskState.RUNNING

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 
-from gridtune_common.protocol import Parameters, TaskState
+from gridtune_common.client import new_request_id
+from gridtune_common.protocol import ChangeTask, Lease, Parameters, TaskAction, TaskState
+from gridtune_common.protocol import Event as LoggedEvent
 from gridtune_steering import optimizers
-from gridtune_steering.bookkeeping import snapshots
+from gridtune_steering.bookkeeping import hosts, snapshots
 from gridtune_steering.campaign import Action, Campaign, Event, Failed, Told
+from gridtune_steering.host.effort import Effort, to_give_away
 from gridtune_steering.optimizers.nevergrad_registry import Nevergrad
 from gridtune_steering.optimizers.uniform import UniformRandom
-from gridtune_steering.services import hosting, leases, tasks
-from gridtune_steering.services.hosting import OwnershipLost
+from gridtune_steering.services import hosting, leases, owning, records, tasks
+from gridtune_steering.services.owning import OwnershipLost
 from gridtune_steering.services.steering import Steering
 from optimizer_rows import QUICK, every_optimizer
 from service_bench import OPERATOR, Bench, on_sqlite
@@ -53,9 +56,9 @@ def test_hosts_that_die_in_between_change_nothing(bench: Bench, name: str) -> No
 def test_a_host_that_lost_a_task_writes_nothing(bench: Bench) -> None:
     """Whoever wakes up after their lease was taken is fenced off."""
     task = bench.submit()
-    [old] = hosting.claim(bench.steering, "old")
+    [old] = owning.claim(bench.steering, "old")
     bench.clock.advance(11.0)
-    [new] = hosting.claim(bench.steering, "new")
+    [new] = owning.claim(bench.steering, "new")
 
     with pytest.raises(OwnershipLost):
         hosting.write(bench.steering, old, learnt=[], actions=[])
@@ -71,7 +74,7 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
     leases.reap(bench.steering)
     news = hosting.news
 
-    def read_then_hear(steering: Steering, ownership: hosting.Ownership) -> hosting.News:
+    def read_then_hear(steering: Steering, ownership: owning.Ownership) -> hosting.News:
         found = news(steering, ownership)
         monkeypatch.setattr(hosting, "news", news)
         assert bench.tell(late).accepted
@@ -96,43 +99,198 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
 def test_a_live_hosts_tasks_are_left_alone(bench: Bench) -> None:
     """A host that renews keeps its tasks."""
     bench.submit()
-    hosting.claim(bench.steering, "first")
+    owning.claim(bench.steering, "first")
     bench.clock.advance(8.0)
-    hosting.renew(bench.steering, "first")
+    owning.renew(bench.steering, "first")
     bench.clock.advance(8.0)
 
-    assert hosting.claim(bench.steering, "second") == []
+    assert owning.claim(bench.steering, "second") == []
 
 
 def test_a_host_that_leaves_frees_its_tasks_at_once(bench: Bench) -> None:
     """An orderly end costs nobody a wait."""
     task = bench.submit()
-    hosting.claim(bench.steering, "first")
-    hosting.leave(bench.steering, "first")
+    owning.claim(bench.steering, "first")
+    owning.leave(bench.steering, "first")
 
-    assert [ownership.task for ownership in hosting.claim(bench.steering, "second")] == [task]
+    assert [ownership.task for ownership in owning.claim(bench.steering, "second")] == [task]
 
 
-def test_a_broken_optimizer_pauses_its_task_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner reads why; the host goes on with the rest."""
+def break_at_three(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """Let the random optimizer fail at its point 3, so many times."""
     suggest = UniformRandom.suggest
+    left = [times]
 
     def raise_at_three(self: UniformRandom, number: int, seed: int) -> Parameters:
-        if number == 3:
+        if number == 3 and left[0]:
+            left[0] -= 1
             raise ZeroDivisionError("a library's mistake")
         return suggest(self, number, seed)
 
     monkeypatch.setattr(UniformRandom, "suggest", raise_at_three)
+    monkeypatch.setattr("gridtune_steering.host.host._SECOND_THOUGHTS", (0.0, 0.0))
+
+
+def test_a_broken_optimizer_pauses_its_task_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again twice; then the owner reads why, and the host goes on with the rest."""
+    break_at_three(monkeypatch, times=3)
     broken, fine = bench.submit(), bench.submit(algorithm="hyperopt/tpe")
     for worker in range(6):
         bench.ask(broken, f"w{worker}")
         bench.ask(fine, f"w{worker}")
-    bench.work()
+    states = []
+    for _ in range(3):
+        bench.work()
+        states.append(tasks.get(bench.steering, OPERATOR, broken).summary.state)
 
     summary = tasks.get(bench.steering, OPERATOR, broken).summary
-    assert summary.state is TaskState.PAUSED
+    assert states == [TaskState.RUNNING, TaskState.RUNNING, TaskState.PAUSED]
     assert summary.reason == "the optimizer failed: ZeroDivisionError: a library's mistake"
+    assert len(events_of(bench, broken, "optimizer.failed")) == 2
     assert tasks.get(bench.steering, OPERATOR, fine).summary.counts.ready == 6
+
+
+def test_an_optimizer_that_fails_once_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its campaign is rebuilt from what is written down, and proposes what it would have."""
+    untroubled = [lease.parameters for lease in leased(bench, bench.submit(), 6)]
+    break_at_three(monkeypatch, times=1)
+    task = bench.submit()
+    for worker in range(6):
+        bench.ask(task, f"w{worker}")
+    bench.work()
+
+    assert [lease.parameters for lease in leased(bench, task, 6)] == untroubled
+    assert tasks.get(bench.steering, OPERATOR, task).summary.state is TaskState.RUNNING
+
+
+def leased(bench: Bench, task: str, n: int) -> list[Lease]:
+    """Leases for so many workers."""
+    return [bench.lease(task, f"w{worker}") for worker in range(n)]
+
+
+def events_of(bench: Bench, task: str, kind: str) -> list[LoggedEvent]:
+    """The audit log's lines of one kind."""
+    return records.event_page(bench.steering, OPERATOR, task, kind=kind, after=None, limit=100).items
+
+
+def test_a_task_that_takes_its_hosts_down_is_taken_alone(bench: Bench) -> None:
+    """Three hosts die of it; the other tasks go to hosts that it does not take down, and it is paused."""
+    poison, *others = [bench.submit() for _ in range(3)]
+    first = owning.claim(bench.steering, "h0")
+    bench.clock.advance(11.0)  # h0 has died of its first task, and has begun none of the others
+
+    taken = []
+    for number in range(1, 5):
+        claimed = owning.claim(bench.steering, f"h{number}")
+        taken.append([ownership.task for ownership in claimed])
+        for ownership in claimed:
+            if ownership.task != poison:
+                owning.settle(bench.steering, ownership)
+        for other in others:
+            with bench.steering.database.write() as connection:
+                hosts.give_up(connection, f"h{number}", [other])
+        bench.clock.advance(11.0)
+
+    assert [ownership.task for ownership in first] == [poison, *others]
+    assert taken[0] == [poison]
+    assert all(len(names) == 1 or poison not in names for names in taken)
+    found = tasks.get(bench.steering, OPERATOR, poison).summary
+    while found.state is TaskState.RUNNING:
+        owning.claim(bench.steering, "h9")
+        bench.clock.advance(11.0)
+        found = tasks.get(bench.steering, OPERATOR, poison).summary
+    assert found.reason == "3 optimizer hosts in a row ended while they worked on this task"
+    assert [tasks.get(bench.steering, OPERATOR, other).summary.state for other in others] == [TaskState.RUNNING] * 2
+
+
+def test_what_is_known_of_a_poisoned_task_is_its_reason(bench: Bench) -> None:
+    """A host that notices that it hangs says so before it ends."""
+    task = bench.submit()
+    for number in range(3):
+        [ownership] = owning.claim(bench.steering, f"h{number}")
+        if number == 0:
+            owning.settle(bench.steering, ownership)
+        owning.accuse(bench.steering, ownership, "its optimizer did not answer for 121 s")
+        bench.clock.advance(11.0)
+    owning.claim(bench.steering, "h4")
+
+    summary = tasks.get(bench.steering, OPERATOR, task).summary
+    assert summary.state is TaskState.PAUSED
+    assert summary.stopped_by == "optimizer"
+    assert summary.reason.endswith("worked on this task: its optimizer did not answer for 121 s")
+
+
+def test_a_task_that_was_resumed_begins_without_strikes(bench: Bench) -> None:
+    """Whoever resumes it has looked at it."""
+    task = bench.submit()
+    for number in range(4):
+        owning.claim(bench.steering, f"h{number}")
+        bench.clock.advance(11.0)
+    tasks.change(bench.steering, OPERATOR, task, ChangeTask(new_request_id(), TaskAction.RESUME))
+
+    assert bench.lease(task).point == 0
+
+
+def test_an_idle_campaign_is_dropped_and_rebuilt_on_demand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that nobody asks anything of costs no memory, and goes on as if nothing had been."""
+    loaded: list[str] = []
+    load = hosting.load
+
+    def counted(steering: Steering, ownership: owning.Ownership) -> Campaign:
+        loaded.append(ownership.task)
+        return load(steering, ownership)
+
+    monkeypatch.setattr(hosting, "load", counted)
+    task = bench.submit(algorithm="hyperopt/tpe")
+    bench.tell(bench.lease(task))
+    assert bench.host is not None
+    bench.host.drop_idle(older_than=0.0)
+
+    lease = bench.lease(task)
+
+    assert loaded == [task, task]
+    assert lease.point == 1
+
+
+def test_a_host_looks_at_what_wants_it_alone(bench: Bench) -> None:
+    """Of a thousand tasks, those with waiting workers or unlearnt results are read, and no other."""
+    quiet, asked, told = bench.submit(), bench.submit(), bench.submit()
+    lease = bench.lease(told)
+    bench.work()
+    bench.tell(lease, leaving=True)
+    bench.ask(asked)
+
+    wanting = owning.wanting(bench.steering, "h1")
+
+    assert wanting == {asked, told}
+    assert quiet not in wanting
+
+
+def test_tasks_go_to_whoever_has_more_time() -> None:
+    """The dearest that fit go first, so that both hosts end alike; nothing moves for little."""
+    busy = {"a": 0.6, "b": 0.3, "c": 0.05, "d": 0.001}
+
+    assert to_give_away(busy, [0.1]) == ["b", "c", "d"]
+    assert to_give_away(busy, [0.9, 0.1]) == ["b", "c", "d"]
+    assert to_give_away(busy, [0.95]) == []
+    assert to_give_away(busy, []) == []
+    assert to_give_away({"a": 1.0}, [0.0]) == []  # it would only be the other's burden
+
+
+def test_effort_is_counted_while_it_lasts() -> None:
+    """A host that hangs in one task looks as busy as it is."""
+    now = [0.0]
+    effort = Effort(lambda: now[0])
+    effort.look(["a", "b"])
+    with effort.on("a"):
+        for _ in range(30):
+            now[0] += 1.0
+            shares = effort.look(["a", "b"])
+        assert effort.current == ("a", 30.0)
+
+    assert effort.current is None
+    assert shares["a"] > 0.95
+    assert shares["b"] < 0.01
 
 
 def test_a_snapshot_spares_a_host_the_asking(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from gridtune_steering.assembly import assemble
 from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.doorbell import WaitingRoom
 from gridtune_steering.metrics import files
-from gridtune_steering.services import hosting
+from gridtune_steering.services import housekeeping
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
@@ -85,7 +85,7 @@ def _be_present(steering: Steering) -> None:
     """Tell the hosts, again and again, that agents can reach the service: who is silent now is silent indeed."""
     while True:
         try:
-            hosting.note_presence(steering)
+            housekeeping.note_presence(steering)
         except TROUBLE:
             _log.exception("the database did not answer", extra={"action": "database_away"})
         time.sleep(_PRESENCE_PACE)

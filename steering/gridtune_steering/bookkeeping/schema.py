@@ -71,6 +71,10 @@ tasks = sa.Table(
     sa.Column("host", _NAME),
     sa.Column("host_epoch", sa.BigInteger, nullable=False, default=0),
     sa.Column("host_lease_until", UtcDateTime),
+    # how many hosts in a row took the task and did not get one round of it done, and what is known of that
+    sa.Column("strikes", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("trouble", sa.Text, nullable=False, default="", server_default=""),
+    sa.Index("ix_tasks_host", "host"),
     sa.Index("ix_tasks_created_at_id", "created_at", "id"),
     sa.Index("ix_tasks_state", "state"),
     sa.Index("ix_tasks_name", "name"),
@@ -273,6 +277,25 @@ workers = sa.Table(
     sa.Column("blamed_task", _ID),
     sa.Index("ix_workers_last_seen_at", "last_seen_at"),
     sa.Index("ix_workers_blamed_task", "blamed_task"),
+)
+
+# the optimizer hosts that run, or did until lately
+optimizer_hosts = sa.Table(
+    "optimizer_hosts",
+    metadata,
+    sa.Column("name", _NAME, primary_key=True),
+    sa.Column("version", _NAME, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("load", sa.Float, nullable=False),  # see services.sharing
+)
+
+# what all processes of the service have to agree on
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", _ID, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 
 # work that one host at a time does for all

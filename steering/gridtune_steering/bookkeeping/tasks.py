@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import TaskState
 from gridtune_steering.bookkeeping.schema import Record, task_files, tasks
 
 
@@ -82,47 +81,3 @@ def file_content(connection: Connection, task: str, path: str) -> bytes | None:
     query = sa.select(task_files.c.content).where(task_files.c.task_id == task, task_files.c.path == path)
     content: bytes | None = connection.execute(query).scalar_one_or_none()
     return content
-
-
-# --- ownership by optimizer hosts
-
-
-def _orphans(now: datetime) -> sa.Select[tuple[str]]:
-    free = sa.or_(tasks.c.host_lease_until.is_(None), tasks.c.host_lease_until < now)
-    return sa.select(tasks.c.id).where(tasks.c.state == TaskState.RUNNING.value, free)
-
-
-def has_orphans(connection: Connection, *, now: datetime) -> bool:
-    """Whether there are running tasks that no live host owns."""
-    return connection.execute(_orphans(now).limit(1)).first() is not None
-
-
-def claim_orphans(connection: Connection, host: str, *, now: datetime, until: datetime, limit: int) -> Sequence[Record]:
-    """Take over running tasks that no live host owns; returns their ids and new epochs."""
-    found = connection.execute(
-        _orphans(now).order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True, key_share=True)
-    ).scalars()
-    return connection.execute(
-        sa.update(tasks)
-        .where(tasks.c.id.in_(list(found)))
-        .values(host=host, host_epoch=tasks.c.host_epoch + 1, host_lease_until=until)
-        .returning(tasks.c.id, tasks.c.host_epoch)
-    ).all()
-
-
-def renew_ownership(connection: Connection, host: str, *, until: datetime) -> None:
-    """Keep all tasks that *host* owns; one that somebody is changing just now waits for the next time."""
-    free = sa.select(tasks.c.id).where(tasks.c.host == host).with_for_update(skip_locked=True, key_share=True)
-    owned = connection.execute(free).scalars().all()
-    connection.execute(sa.update(tasks).where(tasks.c.id.in_(owned)).values(host_lease_until=until))
-
-
-def disown(connection: Connection, task: str) -> None:
-    """Take a task from its host: its campaign is rebuilt from what is true now, by whoever claims it next."""
-    values = {"host": None, "host_lease_until": None, "host_epoch": tasks.c.host_epoch + 1}
-    connection.execute(sa.update(tasks).where(tasks.c.id == task).values(**values))
-
-
-def drop_ownership(connection: Connection, host: str) -> None:
-    """Leave all tasks of *host* to others, at once."""
-    connection.execute(sa.update(tasks).where(tasks.c.host == host).values(host=None, host_lease_until=None))

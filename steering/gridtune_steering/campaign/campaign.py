@@ -79,6 +79,11 @@ class Campaign:
         return self._next_number
 
     @property
+    def wall_time_seconds(self) -> float | None:
+        """For how long the task may run; None if that is not limited."""
+        return self._stop.wall_time_seconds
+
+    @property
     def n_observed(self) -> int:
         """How many results were learnt."""
         return self._n_observed

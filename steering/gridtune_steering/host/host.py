@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from sqlalchemy.exc import SQLAlchemyError
+from collections.abc import Mapping
 
 from gridtune_steering.bookkeeping.database import TROUBLE
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
+from gridtune_steering.host.effort import Effort, to_give_away
+from gridtune_steering.host.live import LiveCampaigns, OptimizerBroken
 from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
-from gridtune_steering.services import collecting, hosting
-from gridtune_steering.services.hosting import News, Outdated, Ownership, OwnershipLost
+from gridtune_steering.services import collecting, hosting, housekeeping, owning
+from gridtune_steering.services.hosting import News, Outdated
+from gridtune_steering.services.owning import Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
 
 _log = logging.getLogger("gridtune.host")
@@ -28,6 +29,16 @@ _BATCH_TIME = 0.05
 _MOST_REPEATED = 2.0
 #: How long to leave an object store alone that does not answer, in seconds.
 _STORE_PAUSE = 30.0
+#: How long a host leaves orphans to others that are less busy, in seconds.
+_LEAVE_TO_OTHERS = 2.0
+#: Who thinks about one task for so many seconds leaves the others to those who have time.
+_ABSORBED = 3.0
+#: Seconds after which an optimizer is asked again that has failed, each time; then its task is paused.
+_SECOND_THOUGHTS = (1.0, 5.0)
+#: Rebuilding a campaign may mean to think all of it again: it may take so many times as long as one round.
+_REBUILD_FACTOR = 10
+#: Seconds between two goes of moving tasks, so that their effect is seen in between.
+_SETTLING_TIME = 10.0
 
 
 class Host:
@@ -42,8 +53,14 @@ class Host:
         self._steering = steering
         self._name = name
         self._ownerships: dict[str, Ownership] = {}
-        self._campaigns: dict[str, Campaign] = {}
-        self._thought: dict[str, float] = {}
+        self._live = LiveCampaigns(steering)
+        self._effort = Effort()
+        self._unsettled: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._leaving: set[str] = set()
+        self._orphans_since: float | None = None
+        self._moved_at = 0.0
         self._stopping = threading.Event()
 
     @property
@@ -67,15 +84,21 @@ class Host:
         while not self._stopping.is_set():
             patience = 0.0 if unfinished else max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND))
             rang = listener.wait(patience) | unfinished
-            if time.monotonic() >= next_look:
-                rang |= set(self._ownerships)
-                next_look = time.monotonic() + _LOOK_AROUND
-            unfinished = self.round(rang)
+            try:
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + _LOOK_AROUND
+                    rang |= self._in_need()
+                    self.drop_idle(older_than=self._steering.settings.idle_seconds)
+                unfinished = self.round(rang)
+            except TROUBLE:
+                _log.exception("the database did not answer", extra={"action": "database_away"})
+                unfinished = set()
         steward.join()
-        hosting.leave(self._steering, self._name)
+        self._leave()
 
     def round(self, tasks: set[str]) -> set[str]:
         """One batch for each of *tasks*, and for those that nobody owned; returns those that want more."""
+        self._part_with(self._leaving & set(self._ownerships))
         new = self._claim()
         return {
             task
@@ -85,18 +108,43 @@ class Host:
 
     def look_around(self) -> None:
         """All that a host does when nobody rings, once."""
-        hosting.do_duties(self._steering, self._name)
+        housekeeping.do_duties(self._steering, self._name)
         unfinished = self.round(set(self._ownerships))
         while unfinished:
             unfinished = self.round(unfinished)
 
+    def drop_idle(self, *, older_than: float) -> None:
+        """Drop campaigns from memory that nobody has wanted for so many seconds."""
+        for task in self._live.idle(older_than):
+            if (ownership := self._ownerships.get(task)) is not None:
+                self._keep_for_others(ownership)
+            self._live.drop(task)
+
+    def _in_need(self) -> set[str]:
+        """The tasks that have something for this host to do, whether they rang or not."""
+        now = time.monotonic()
+        again = {task for task, moment in self._not_before.items() if moment <= now}
+        return owning.wanting(self._steering, self._name) | self._live.overdue() | again | self._unsettled
+
     def _claim(self) -> set[str]:
-        claimed = hosting.claim(self._steering, self._name)
+        if not owning.any_orphans(self._steering):
+            self._orphans_since = None
+            return set()
+        now = time.monotonic()
+        self._orphans_since = self._orphans_since or now
+        if now - self._orphans_since < _LEAVE_TO_OTHERS and self._others_have_more_time():
+            return set()
+        claimed = owning.claim(self._steering, self._name)
         for ownership in claimed:
             _log.info("took task %s over", ownership.task, extra={"action": "task_claimed", "task": ownership.task})
+            self._forget(ownership.task)
             self._ownerships[ownership.task] = ownership
-            self._campaigns.pop(ownership.task, None)
+            self._unsettled.add(ownership.task)
         return {ownership.task for ownership in claimed}
+
+    def _others_have_more_time(self) -> bool:
+        own = self._effort.load
+        return any(load < own for load in owning.loads_of_others(self._steering, self._name))
 
     def _advance(self, ownership: Ownership) -> bool:
         """Learn what is new, and make the points that workers wait for, as many as fit into a batch.
@@ -104,62 +152,130 @@ class Host:
         Returns:
             Whether more points are wanted.
         """
+        task = ownership.task
+        if self._not_before.get(task, 0.0) > time.monotonic():
+            return False
         try:
-            return self._batch(ownership)
+            wants_more = self._batch(ownership)
         except Outdated:
-            self._campaigns.pop(ownership.task)  # it is rebuilt from what is true now
+            self._live.drop(task)  # it is rebuilt from what is true now
             return True
         except OwnershipLost:
-            self._drop(ownership.task)  # paused, ended or somebody else's: whoever is to go on rebuilds it
+            self._forget(task)  # paused, ended or somebody else's: whoever is to go on rebuilds it
         except OptimizerBroken as error:
-            self._drop(ownership.task)
-            self._pause(ownership, error)
+            self._live.drop(task)
+            self._think_again(ownership, error)
+        except TROUBLE:
+            self._live.drop(task)  # it may have learnt what was not written down
+            raise
+        else:
+            self._note_success(ownership)
+            return wants_more
         return False
 
     def _batch(self, ownership: Ownership) -> bool:
         news = hosting.news(self._steering, ownership)
-        campaign = self._campaigns.get(ownership.task)
         started = time.monotonic()
-        with _blaming_the_optimizer():
-            if campaign is None:
-                campaign = self._campaigns[ownership.task] = hosting.load(self._steering, ownership)
+        with self._effort.on(ownership.task), self._live.thinking(ownership, news.elapsed) as campaign:
             learnt, actions = _learn(campaign, news)
             made = _make_points(campaign, news.credit)
         if learnt or made:
             instruments.THINKING_SECONDS.labels(news.algorithm).observe(time.monotonic() - started)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
-        self._keep_snapshot(ownership, campaign, time.monotonic() - started)
+        self._live.keep_snapshot(ownership, unless_below=_MOST_REPEATED)
         return 0 < len(made) < news.credit
 
-    def _keep_snapshot(self, ownership: Ownership, campaign: Campaign, seconds: float) -> None:
-        """Keep the optimizer's state whenever making the points since the last time would take a while again."""
-        self._thought[ownership.task] = self._thought.get(ownership.task, 0.0) + seconds
-        if self._thought[ownership.task] > _MOST_REPEATED:
-            self._thought[ownership.task] = 0.0
-            if (snapshot := campaign.snapshot()) is not None:
-                hosting.keep(self._steering, ownership, snapshot)
+    def _note_success(self, ownership: Ownership) -> None:
+        self._failures.pop(ownership.task, None)
+        self._not_before.pop(ownership.task, None)
+        if ownership.task in self._unsettled:
+            owning.settle(self._steering, ownership)
+            self._unsettled.discard(ownership.task)
 
-    def _drop(self, task: str) -> None:
-        self._ownerships.pop(task, None)
-        self._campaigns.pop(task, None)
-        self._thought.pop(task, None)
-
-    def _pause(self, ownership: Ownership, error: OptimizerBroken) -> None:
-        _log.error("task %s is paused", ownership.task, exc_info=error, extra={"action": "task_broken"})
+    def _think_again(self, ownership: Ownership, error: OptimizerBroken) -> None:
+        """Let an optimizer that has failed try again from what is written down, or pause its task."""
+        task = ownership.task
+        n = self._failures[task] = self._failures.get(task, 0) + 1
+        _log.error("the optimizer of task %s failed (%d)", task, n, exc_info=error, extra={"action": "task_broken"})
         try:
+            if n <= len(_SECOND_THOUGHTS):
+                hosting.note_broken(self._steering, ownership, str(error))
+                self._not_before[task] = time.monotonic() + _SECOND_THOUGHTS[n - 1]
+                return
             hosting.pause_broken(self._steering, ownership, str(error))
         except OwnershipLost:
-            _log.info("task %s was taken by another host meanwhile", ownership.task)
+            _log.info("task %s was taken by another host meanwhile", task)
+        self._forget(task)
+
+    def _forget(self, task: str) -> None:
+        self._ownerships.pop(task, None)
+        self._live.forget(task)
+        self._unsettled.discard(task)
+        self._failures.pop(task, None)
+        self._not_before.pop(task, None)
+
+    def _part_with(self, tasks: set[str]) -> None:
+        """Leave some tasks to others, which need not think again what was thought here."""
+        self._leaving -= tasks
+        for task in tasks:
+            self._keep_for_others(self._ownerships[task])
+        if tasks:
+            owning.give_up(self._steering, self._name, sorted(tasks))
+            _log.info("left to others: %s", ", ".join(sorted(tasks)), extra={"action": "tasks_moved"})
+        for task in tasks:
+            self._forget(task)
+
+    def _leave(self) -> None:
+        for ownership in self.ownerships:
+            self._keep_for_others(ownership)
+        try:
+            owning.leave(self._steering, self._name)
+        except TROUBLE:
+            _log.exception("the tasks stay this host's until its leases end", extra={"action": "database_away"})
+
+    def _keep_for_others(self, ownership: Ownership) -> None:
+        try:
+            self._live.keep_snapshot(ownership, unless_below=_BATCH_TIME)
+        except (OwnershipLost, *TROUBLE):
+            _log.info("no snapshot of task %s", ownership.task)
 
     def _keep_house(self) -> None:
         """Renew the leases on this host's tasks and do the duties, until `stop`."""
         while not self._stopping.wait(_LOOK_AROUND):
+            shares = self._effort.look(list(self._ownerships))
             try:
-                hosting.renew(self._steering, self._name)
-                hosting.do_duties(self._steering, self._name)
+                owning.renew(self._steering, self._name, load=self._effort.load)
+                housekeeping.do_duties(self._steering, self._name)
+                self._share(shares)
+                self._watch_thinking()
             except TROUBLE:  # a database that is busy or away comes back; leases may get lost meanwhile
                 _log.exception("the database did not answer", extra={"action": "database_away"})
+
+    def _share(self, shares: Mapping[str, float]) -> None:
+        """Choose tasks for hosts that have more time."""
+        if time.monotonic() - self._moved_at > _SETTLING_TIME:
+            chosen = to_give_away(shares, owning.loads_of_others(self._steering, self._name))
+            if chosen:
+                self._leaving |= set(chosen)
+                self._moved_at = time.monotonic()
+
+    def _watch_thinking(self) -> None:
+        """Leave the other tasks to others while one takes long, and end if it never ends."""
+        if (current := self._effort.current) is None or current[1] < _ABSORBED:
+            return
+        task, seconds = current
+        rest = [name for name in list(self._ownerships) if name != task]
+        if rest and owning.loads_of_others(self._steering, self._name):
+            owning.give_up(self._steering, self._name, rest)
+        limit = self._steering.settings.think_seconds
+        if seconds > limit * (_REBUILD_FACTOR if self._live.is_rebuilding else 1):
+            trouble = f"its optimizer did not answer for {seconds:.0f} s"
+            if (ownership := self._ownerships.get(task)) is not None:
+                owning.accuse(self._steering, ownership, trouble)
+            _log.critical("task %s: %s; giving up", task, trouble, extra={"action": "host_hangs", "task": task})
+            logging.shutdown()
+            os._exit(1)  # the thread that hangs cannot be stopped in any other way
 
     def _keep_storage(self) -> None:
         """Delete from object storage what nobody needs any more, until `stop`."""
@@ -177,21 +293,6 @@ class Host:
                     done.strays,
                     extra={"action": "collected"},
                 )
-
-
-class OptimizerBroken(Exception):  # noqa: N818 - named for the fact
-    """The task's optimizer raised; the task cannot go on before somebody has looked at it."""
-
-
-@contextmanager
-def _blaming_the_optimizer() -> Iterator[None]:
-    """Tell what an optimizer library raises from this service's own errors."""
-    try:
-        yield
-    except (OwnershipLost, SQLAlchemyError):
-        raise
-    except Exception as error:  # a library can raise anything, and its task alone shall suffer
-        raise OptimizerBroken(f"the optimizer failed: {type(error).__name__}: {error}") from error
 
 
 def _learn(campaign: Campaign, news: News) -> tuple[list[tuple[Result, int]], list[Action]]:

@@ -1,4 +1,4 @@
-"""What an optimizer host does to the database: own tasks, read news, write what campaigns decide, and its duties."""
+"""What an optimizer host does to the database for the tasks that it owns: read news, write what campaigns decide."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,7 +15,7 @@ from gridtune_common import __version__
 from gridtune_common.protocol import PointState, TaskState
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.bookkeeping import duties, events, known, points, requests, snapshots, tasks, wishes
+from gridtune_steering.bookkeeping import events, known, points, snapshots, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign import (
     Action,
@@ -32,36 +32,15 @@ from gridtune_steering.campaign import (
     Wish,
 )
 from gridtune_steering.campaign.snapshot import FORMAT
-from gridtune_steering.metrics import instruments
-from gridtune_steering.services import claims, leases, workers
+from gridtune_steering.services import claims
+from gridtune_steering.services.owning import ACTOR, Ownership, owned
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.submission import problem_of
 from gridtune_steering.services.tasks import end, pause
 
-#: The service's own hand in the audit log.
-_ACTOR = "gridtune/host"
-#: Tasks that a host takes over in one go, so that several hosts share them.
-_CLAIM_LIMIT = 20
-_REAPING, _SERVING = "reaping", "serving"
-#: When web processes or the reaper were silent for so long, they were away.
-_LONGEST_GAP = timedelta(seconds=5)
-
-
-class OwnershipLost(Exception):  # noqa: N818 - named for the fact
-    """The task belongs to another host by now, or to none; nothing was written."""
-
 
 class Outdated(Exception):  # noqa: N818 - named for the fact
     """What the campaign learnt is not true any more; nothing was written, and the campaign has to be rebuilt."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ownership:
-    """A host's hold on a task: good as long as the database knows the same epoch."""
-
-    task: str
-    host: str
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,32 +63,6 @@ class News:
     algorithm: str
 
 
-def claim(steering: Steering, host: str) -> list[Ownership]:
-    """Take over running tasks that no live host owns."""
-    now = steering.clock()
-    with steering.database.read() as connection:
-        if not tasks.has_orphans(connection, now=now):
-            return []
-    with steering.database.write() as connection:
-        until = now + timedelta(seconds=steering.settings.host_lease_seconds)
-        claimed = tasks.claim_orphans(connection, host, now=now, until=until, limit=_CLAIM_LIMIT)
-    instruments.TASK_CLAIMS.inc(len(claimed))
-    return [Ownership(task=task, host=host, epoch=epoch) for task, epoch in (tuple(row) for row in claimed)]
-
-
-def renew(steering: Steering, host: str) -> None:
-    """Keep all tasks of a host."""
-    until = steering.clock() + timedelta(seconds=steering.settings.host_lease_seconds)
-    with steering.database.write() as connection:
-        tasks.renew_ownership(connection, host, until=until)
-
-
-def leave(steering: Steering, host: str) -> None:
-    """Leave all tasks of a host to others, at once."""
-    with steering.database.write() as connection:
-        tasks.drop_ownership(connection, host)
-
-
 def load(steering: Steering, ownership: Ownership) -> Campaign:
     """Rebuild a task's campaign from its history.
 
@@ -117,7 +70,7 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         OwnershipLost: The task is not this host's any more.
     """
     with steering.database.read() as connection:
-        row = _owned(tasks.find(connection, ownership.task), ownership)
+        row = owned(tasks.find(connection, ownership.task), ownership)
         history = points.history(connection, ownership.task)
         learnt = [
             *((point.observed, _result(point)) for point in history if point.observed is not None),
@@ -149,7 +102,7 @@ def keep(steering: Steering, ownership: Ownership, snapshot: Snapshot) -> None:
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        row = owned(tasks.find_for_update(connection, ownership.task), ownership)
         snapshots.put(
             connection,
             ownership.task,
@@ -181,7 +134,7 @@ def news(steering: Steering, ownership: Ownership) -> News:
     """
     now = steering.clock()
     with steering.database.read() as connection:
-        row = _owned(tasks.find(connection, ownership.task), ownership)
+        row = owned(tasks.find(connection, ownership.task), ownership)
         foreign = [_known(result) for result in known.unobserved(connection, ownership.task)]
         results = [_result(point) for point in points.unobserved(connection, ownership.task)]
         credit = claims.credit(steering, connection, ownership.task, now)
@@ -217,16 +170,16 @@ def write(
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
+        row = owned(tasks.find_for_update(connection, ownership.task), ownership)
         _observe(connection, ownership.task, learnt)
         _make(connection, ownership.task, [action for action in actions if isinstance(action, Suggest)], now)
         for action in actions:
             if isinstance(action, Note):
                 task, details = ownership.task, {"note": action.text}
-                events.add(connection, at=now, actor=_ACTOR, kind="algorithm.chosen", task=task, details=details)
+                events.add(connection, at=now, actor=ACTOR, kind="algorithm.chosen", task=task, details=details)
             if isinstance(action, Finish):
                 rule = action.rule.value
-                end(connection, row, TaskState.FINISHED, action.reason, actor=_ACTOR, now=now, stopped_by=rule)
+                end(connection, row, TaskState.FINISHED, action.reason, actor=ACTOR, now=now, stopped_by=rule)
     if actions:
         steering.bell.ring_askers(ownership.task)
 
@@ -247,7 +200,7 @@ def _make(connection: Connection, task: str, suggestions: Sequence[Suggest], now
     points.insert(connection, [_point_values(task, suggestion, now) for suggestion in suggestions])
     for suggestion in suggestions:
         number, details = suggestion.number, {"informed_by": suggestion.informed_by, **_provenance(suggestion)}
-        events.add(connection, at=now, actor=_ACTOR, kind="point.suggested", task=task, point=number, details=details)
+        events.add(connection, at=now, actor=ACTOR, kind="point.suggested", task=task, point=number, details=details)
         if suggestion.wish is not None:
             wishes.fulfil(connection, int(suggestion.wish), number)
 
@@ -258,6 +211,19 @@ def _provenance(suggestion: Suggest) -> dict[str, Any]:
     return {} if suggestion.origin is Origin.ALGORITHM else {"origin": suggestion.origin.value}
 
 
+def note_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
+    """Note that a task's optimizer has failed, for its owner to see; it is asked again.
+
+    Raises:
+        OwnershipLost: The task is not this host's any more.
+    """
+    now = steering.clock()
+    with steering.database.write() as connection:
+        owned(tasks.find(connection, ownership.task), ownership)
+        details = {"reason": reason}
+        events.add(connection, at=now, actor=ACTOR, kind="optimizer.failed", task=ownership.task, details=details)
+
+
 def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
     """Pause a task whose optimizer cannot go on, and say why; nothing of it is lost.
 
@@ -266,51 +232,9 @@ def pause_broken(steering: Steering, ownership: Ownership, reason: str) -> None:
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = _owned(tasks.find_for_update(connection, ownership.task), ownership)
-        pause(connection, row, reason, actor=_ACTOR, now=now, stopped_by="optimizer")
+        row = owned(tasks.find_for_update(connection, ownership.task), ownership)
+        pause(connection, row, reason, actor=ACTOR, now=now, stopped_by="optimizer")
     steering.bell.ring_askers(ownership.task)
-
-
-def note_presence(steering: Steering) -> None:
-    """A web process says that agents can reach it."""
-    now = steering.clock()
-    with steering.database.write() as connection:
-        duties.take(connection, _SERVING, "any", now=now, until=now)
-
-
-def do_duties(steering: Steering, host: str) -> None:
-    """Return lost points and clear what is out of date, if this host holds the duty.
-
-    When nobody was there to hear them, or to notice, silent agents are not lost: they first get a whole lease to say
-    that they are alive.
-    """
-    now = steering.clock()
-    lease = timedelta(seconds=steering.settings.lease_seconds)
-    with steering.database.write() as connection:
-        duty = duties.take(connection, _REAPING, host, now=now, until=now + 2 * _LONGEST_GAP)
-        if duty is None:
-            return
-        heard = duties.last_run(connection, _SERVING)
-        was_away = any(last is None or now - last > _LONGEST_GAP for last in (duty.last_run_at, heard))
-        if was_away:
-            duties.suspend(connection, _REAPING, until=now + lease)
-        points.forget_waiting_before(connection, now)
-        workers.forget_old(steering, connection, now)
-        requests.forget_before(connection, now - timedelta(seconds=steering.settings.request_memory_seconds))
-        is_suspended = was_away or (duty.suspended_until is not None and duty.suspended_until > now)
-    if not is_suspended:
-        leases.reap(steering)
-
-
-def _owned(row: Record | None, ownership: Ownership) -> Record:
-    if (
-        row is None
-        or row.host != ownership.host
-        or row.host_epoch != ownership.epoch
-        or row.state != TaskState.RUNNING.value
-    ):
-        raise OwnershipLost(ownership.task)
-    return row
 
 
 def _suggestion(point: Record, spec: Task) -> Suggest:

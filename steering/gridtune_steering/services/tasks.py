@@ -23,7 +23,7 @@ from gridtune_common.protocol import (
     TaskSummary,
 )
 from gridtune_common.taskfile import parse_task
-from gridtune_steering.bookkeeping import evaluations, events, known, points, tasks, wishes
+from gridtune_steering.bookkeeping import evaluations, events, hosts, known, points, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors
@@ -169,7 +169,7 @@ def _extend(connection: Connection, caller: Caller, row: Record, message: Change
     if has_ended:
         _set_state(connection, caller.user, row, TaskState.RUNNING, now, kind="task.resumed")
     else:
-        tasks.disown(connection, row.id)
+        hosts.disown(connection, row.id)
 
 
 _CHANGES = {
@@ -245,7 +245,7 @@ def _set_state(
         running_since=now if runs else None,
         ended_at=None if state in {TaskState.RUNNING, TaskState.PAUSED} else now,
     )
-    tasks.disown(connection, row.id)
+    hosts.disown(connection, row.id)
     known = {"from": row.state, "reason": reason, **(details or {})}
     events.add(connection, at=now, actor=actor, kind=kind, task=row.id, details=known)
 

@@ -1,0 +1,21 @@
+"""What all processes of the service have to agree on."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from gridtune_steering.bookkeeping.schema import facts
+
+
+def find(connection: Connection, name: str) -> str | None:
+    """A fact; None if nobody has stated it."""
+    return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
+
+
+def state(connection: Connection, name: str, value: str) -> None:
+    """State a fact, in place of what was stated before."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(facts).values(name=name, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
