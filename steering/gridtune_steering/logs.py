@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from gridtune_steering.settings import Settings
 
@@ -29,15 +29,20 @@ _known: ContextVar[Mapping[str, str]] = ContextVar("known", default=_NOTHING)
 
 def set_up(settings: Settings) -> None:
     """Begin to log, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_add_circumstances)
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else _Text(_TEXT))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler_to(sys.stderr, settings.log_format)], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     if settings.log_format == "json":
         logging.captureWarnings(True)
         sys.excepthook = _log_crash
+
+
+def handler_to(stream: TextIO, form: str) -> logging.Handler:
+    """What writes lines in a form, ``text`` or ``json``."""
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(_add_circumstances)
+    handler.setFormatter(_JsonLines() if form == "json" else _Text(_TEXT))
+    return handler
 
 
 @contextmanager
@@ -59,11 +64,10 @@ def _told(known: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-class JsonLines(logging.Formatter):
+class _JsonLines(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
         said: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
