@@ -6,21 +6,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from api_bench import Api, api_on
-from gridtune_common.client import new_request_id
 from gridtune_common.protocol import FailureCause
 from gridtune_steering.bookkeeping import census as counts
 from gridtune_steering.bookkeeping.schema import objects
 from gridtune_steering.metrics import exposition, files, instruments, state
 from gridtune_steering.metrics.state import State
 from gridtune_steering.services.census import Census
+from gridtune_steering.services.leases import reap
 from service_bench import Bench, on_sqlite
 
 SECRET = "a-secret-of-the-monitoring"
@@ -92,25 +93,22 @@ def test_requests_are_counted_by_route_and_status(api: Api, growth: Callable[[st
 @on_sqlite
 def test_the_life_of_evaluations_is_counted(api: Api, bench: Bench, growth: Callable[[str], float]) -> None:
     """Asks with a point and without, results, failures by cause, points given back, and lost leases by site."""
-    task = api.submit(algorithm="random")
+    task = api.submit()
+    api.ask(task)
+    bench.work()
     api.ask(task)
     leases = [bench.lease(task, f"w{number}", site="cern") for number in range(4)]
-    api.ask(task)
 
     message = {"request_id": "r1", "epoch": leases[0].epoch, "metrics": {"loss": 1.0}}
     for _ in range(2):
         api.call("POST", f"/evaluations/{leases[0].evaluation}/tell", message)
     bench.fail(leases[1], FailureCause.OUT_OF_MEMORY)
     bench.release(leases[2])
-    bench.work()
-    api.ask(task, worker="w9")
     bench.clock.advance(120)
-    bench.work()
-    bench.clock.advance(120)
-    bench.work()
+    reap(bench.steering)
 
-    assert growth("gridtune_asks_total{answer=nothing}") >= 1
-    assert growth("gridtune_asks_total{answer=point}") >= 1
+    assert growth("gridtune_asks_total{answer=nothing}") == 1
+    assert growth("gridtune_asks_total{answer=point}") == 1
     assert growth("gridtune_tells_total{accepted=yes}") == 1
     assert growth("gridtune_failures_total{cause=out_of_memory}") == 1
     assert growth("gridtune_releases_total{cause=walltime}") == 1
@@ -143,12 +141,14 @@ def test_connections_in_use_are_counted(bench: Bench) -> None:
     assert (during - before, after - before) == (1, 0)
 
 
-def test_sites_are_no_endless_labels() -> None:
+def test_sites_are_no_endless_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents name their sites as they like; the hundredth and first is one of the others."""
+    monkeypatch.setattr(instruments, "_sites", set())
+
     labels = {instruments.site_label(f"site {number}") for number in range(1000)}
 
+    assert len(labels) == 101
     assert "(other)" in labels
-    assert len(labels) <= 101
 
 
 def test_the_largest_sites_are_told_by_name() -> None:
@@ -221,13 +221,22 @@ def test_points_of_paused_tasks_wait_for_nobody(bench: Bench) -> None:
     assert (found.ready, found.oldest_ready_seconds) == (0, 0.0)
 
 
+def remembering(name: str, query: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
+    """A query that leaves its name behind each time."""
+
+    def ask(connection: Connection) -> Any:
+        asked.append(name)
+        return query(connection)
+
+    return ask
+
+
 @on_sqlite
 def test_the_database_is_asked_seldom(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks again within five seconds gets the same answer; the bytes are counted once a minute."""
     asked: list[str] = []
     for name in ("tasks_by_state", "stored_bytes"):
-        query = getattr(counts, name)
-        monkeypatch.setattr(counts, name, lambda c, name=name, query=query: (asked.append(name), query(c))[1])
+        monkeypatch.setattr(counts, name, remembering(name, getattr(counts, name), asked))
     census = Census(bench.steering)
 
     for seconds in (0, 4, 2, 60):
@@ -262,18 +271,11 @@ print(exposition.text([]).decode())
 
 
 def test_processes_count_together(tmp_path: Path) -> None:
-    """Each tells the numbers of all; of those that have ended what they counted stays, but not what they had on hand."""
-    folder = files.empty_folder(tmp_path)
-    environment = {**os.environ, files.VARIABLE: str(folder)}
+    """Each tells the numbers of all. Of those that have ended what they counted stays, not what they had on hand."""
+    environment = {**os.environ, files.VARIABLE: str(files.empty_folder(tmp_path))}
+    command = [sys.executable, "-c", COUNT]
 
-    told = [
-        numbers(
-            subprocess.run(
-                [sys.executable, "-c", COUNT], env=environment, capture_output=True, check=True, text=True
-            ).stdout
-        )
-        for _ in range(3)
-    ]
+    told = [numbers(subprocess.check_output(command, env=environment, text=True)) for _ in range(3)]
 
     assert [found["gridtune_task_claims_total{}"] for found in told] == [2, 4, 6]
     assert [found["gridtune_http_requests_in_progress{}"] for found in told] == [3, 3, 3]
@@ -308,7 +310,7 @@ def test_an_ask_of_a_host_that_is_set_aside_is_told_apart(
     for word in "abcd":
         bench.fail(bench.lease(task, "w", host="bad"), text=f"{word} is broken")
 
-    api.ask(task, host="bad", request_id=new_request_id())
+    api.ask(task, host="bad")
 
     assert growth("gridtune_asks_total{answer=set_aside}") == 1
 
@@ -318,7 +320,6 @@ def test_the_census_survives_a_clock_that_is_put_back(bench: Bench) -> None:
     """An answer from the future is no answer."""
     census = Census(bench.steering)
     census.take()
-    bench.steering = replace(bench.steering)
     bench.clock.advance(-3600)
     bench.submit()
 
