@@ -38,9 +38,18 @@ class Api:
         task: str = self.call("POST", "/tasks", message).get_json()["summary"]["id"]
         return task
 
-    def ask(self, task: str, **more: Any) -> TestResponse:
+    def ask(
+        self,
+        task: str,
+        worker: str = "w",
+        *,
+        secret: str | None = None,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> TestResponse:
         """Ask for a point, without waiting."""
-        return self.call("POST", f"/tasks/{task}/ask", {"request_id": new_request_id(), "worker": "w", **more})
+        message = {"request_id": new_request_id(), "worker": worker, **more}
+        return self.call("POST", f"/tasks/{task}/ask", message, secret=secret, headers=headers or {})
 
     def token(self, scope: str, **more: Any) -> str:
         """Make a token; returns its secret."""

@@ -62,6 +62,11 @@ class RateLimit:
         # a bucket is told by the time at which it will be full again
         self._full_at: dict[str, float] = {}
 
+    @property
+    def n_remembered(self) -> int:
+        """How many buckets are kept."""
+        return len(self._full_at)
+
     def take(self, token: str) -> None:
         """Take one request out of the token's bucket.
 
