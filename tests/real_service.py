@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ class RealService:
     folder: Path
     port: int = field(default_factory=free_port)
     settings: Mapping[str, str] = field(default_factory=dict)
+    flags: Sequence[str] = ()
     serving: subprocess.Popen[bytes] | None = None
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ class RealService:
         log = (self.folder / "serve.log").open("ab")
         with log:
             self.serving = subprocess.Popen(
-                [*GRIDTUNE, "serve", "--data", str(self.folder / "data"), "--port", str(self.port)],
+                [*GRIDTUNE, "serve", "--data", str(self.folder / "data"), "--port", str(self.port), *self.flags],
                 env={**os.environ, "GRIDTUNE_STEERING_LEASE_SECONDS": str(LEASE_SECONDS), **self.settings},
                 stdout=log,
                 stderr=log,

@@ -272,7 +272,7 @@ print(exposition.text([]).decode())
 
 def test_processes_count_together(tmp_path: Path) -> None:
     """Each tells the numbers of all. Of those that have ended what they counted stays, not what they had on hand."""
-    environment = {**os.environ, files.VARIABLE: str(files.empty_folder(tmp_path))}
+    environment = {**os.environ, files.VARIABLE: str(files.shared_folder(tmp_path))}
     command = [sys.executable, "-c", COUNT]
 
     told = [numbers(subprocess.check_output(command, env=environment, text=True)) for _ in range(3)]
@@ -282,15 +282,19 @@ def test_processes_count_together(tmp_path: Path) -> None:
 
 
 def test_a_service_begins_to_count_anew(tmp_path: Path) -> None:
-    """What its predecessor left in the folder is gone: it may have counted with other instruments."""
-    (files.empty_folder(tmp_path) / "counter_1.db").write_bytes(b"rubbish")
+    """What its predecessor counted is gone; who runs beside it, on the same data folder, goes on counting."""
+    folder = files.shared_folder(tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (folder / f"counter_{ended.pid}.db").touch()
+    (folder / f"counter_{os.getpid()}.db").touch()
 
-    assert list(files.empty_folder(tmp_path).iterdir()) == []
+    assert [path.name for path in files.shared_folder(tmp_path).iterdir()] == [f"counter_{os.getpid()}.db"]
 
 
 def test_space_for_counting_is_taken_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up later takes no process down."""
-    folder = files.empty_folder(tmp_path)
+    folder = files.shared_folder(tmp_path)
     monkeypatch.setenv(files.VARIABLE, str(folder))
 
     files.reserve()

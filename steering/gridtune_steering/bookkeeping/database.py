@@ -40,12 +40,13 @@ class Database:
     Args:
         url: An SQLAlchemy URL; ``postgresql://`` means the driver psycopg.
         connections: The most that PostgreSQL is asked for at a time.
+        migrations: The folder of the schema's history.
 
     Raises:
         ConfigurationError: The URL cannot be used here.
     """
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
+    def __init__(self, url: str, *, connections: int = 10, migrations: Path = _MIGRATIONS) -> None:
         parsed = _parsed(url)
         is_sqlite = parsed.get_backend_name() == "sqlite"
         self._engine = _sqlite(parsed) if is_sqlite else _server(parsed, connections)
@@ -55,6 +56,7 @@ class Database:
         self._reader = self._engine if is_sqlite else self._engine.execution_options(**snapshot)
         # SQLite has one writer at a time and makes others poll for their turn; threads of one process queue here
         self._turn = threading.Lock() if is_sqlite else None
+        self._migrations = migrations
 
     @property
     def engine(self) -> Engine:
@@ -91,13 +93,41 @@ class Database:
             _lock(connection, "pg_advisory_xact_lock", _WRITING, topic)
             yield connection
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is a file that one machine's processes use."""
+        return self._turn is not None
+
+    def revision(self) -> str | None:
+        """The schema's revision; None for an empty database."""
+        from alembic.migration import MigrationContext
+
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def path_from(self, revision: str | None, *, finish: bool) -> list[str]:
+        """The revisions that are missing, oldest first.
+
+        A revision whose module says ``step = "contract"`` takes away what older versions of the program need: it and
+        what comes after it are left out unless *finish* is set.
+        """
+        from alembic.script import ScriptDirectory
+
+        path: list[str] = []
+        scripts = ScriptDirectory(str(self._migrations))
+        for script in reversed(list(scripts.iterate_revisions("head", revision or "base"))):
+            if not finish and getattr(script.module, "step", "expand") == "contract":
+                break
+            path.append(script.revision)
+        return path
+
     def migrate(self, revision: str = "head") -> None:
         """Bring the schema up to date, or up to an older revision."""
         from alembic import command  # web processes and hosts, which do not migrate, start the sooner without
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(self._migrations))
         with self.write() as connection:
             if self._turn is None:
                 _lock(connection, "pg_advisory_xact_lock", _MIGRATING, "")

@@ -1,4 +1,4 @@
-"""The files in which processes of one service share their numbers: one folder, one file a process and kind.
+"""The files in which processes of one machine share their numbers: one folder, one file a process and kind.
 
 `prometheus_client` finds the folder in the environment when it is imported, and maps the files into memory. A map onto
 a disk that is full kills its process, so the space is taken first.
@@ -7,7 +7,6 @@ a disk that is full kills its process, so the space is taken first.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +21,14 @@ _KINDS = ("counter", "histogram", f"gauge_{GAUGES}")
 _SIZE = 2**20
 
 
-def empty_folder(data: Path) -> Path:
-    """A folder for a service that starts, without what its predecessor left."""
-    folder = (data / "metrics").resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return folder
+def shared_folder(data: Path) -> Path:
+    """The folder for all processes that have this data folder, without what was left by those that have ended."""
+    shared = (data / "metrics").resolve()
+    shared.mkdir(exist_ok=True)
+    for path in shared.glob("*.db"):
+        if not _is_alive(_pid(path)):
+            path.unlink(missing_ok=True)
+    return shared
 
 
 def folder() -> Path | None:
@@ -55,9 +56,12 @@ def reserve() -> None:
 def drop_dead(shared: Path) -> None:
     """Forget the gauges of processes that have ended, however they ended; what they counted stays."""
     for path in shared.glob(f"gauge_{GAUGES}_*.db"):
-        pid = int(path.stem.rpartition("_")[2])
-        if not _is_alive(pid):
-            mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call]  # it has no types
+        if not _is_alive(_pid(path)):
+            mark_process_dead(_pid(path), str(shared))  # type: ignore[no-untyped-call]  # it has no types
+
+
+def _pid(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
 
 
 def _is_alive(pid: int) -> bool:

@@ -46,6 +46,11 @@ COMMANDS = {
     "import": Command("change", f"{_HERE}.import_results", "give the algorithm results from elsewhere to learn"),
     "delete": Command("change", f"{_HERE}.delete", "delete an ended task"),
     "serve": Command("operate", "gridtune_steering.commands.serve", "run the steering service", "steering"),
+    "web": Command("operate", "gridtune_steering.commands.web", "run more web processes of a service", "steering"),
+    "host": Command("operate", "gridtune_steering.commands.host", "run more optimizer hosts of a service", "steering"),
+    "migrate": Command(
+        "operate", "gridtune_steering.commands.migrate", "make a service's database, or bring it up to date", "steering"
+    ),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),
