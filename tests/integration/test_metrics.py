@@ -28,7 +28,7 @@ def watched(tmp_path: Path) -> Iterator[RealService]:
         "GRIDTUNE_STEERING_LOG_FORMAT": "json",
         "GRIDTUNE_STEERING_ACCESS_LOG": "on",
     }
-    service = RealService(tmp_path, settings=settings)
+    service = RealService(tmp_path, settings=settings, flags=["--web", "2", "--hosts", "2"])
     service.start()
     yield service
     service.end()
@@ -56,7 +56,7 @@ def lease(client: Client, task: str, worker: str) -> Lease:
 
 
 def test_the_numbers_of_all_processes_are_in_one_place(watched: RealService) -> None:
-    """Web process and host count together; who was killed has nothing in progress, and what was counted stays."""
+    """Web processes and hosts count together; who was killed has nothing in progress, and what was counted stays."""
     task = watched.submit(document(algorithm="sobol", points=50))
     with watched.client() as client:
         for number in range(3):
@@ -68,7 +68,7 @@ def test_the_numbers_of_all_processes_are_in_one_place(watched: RealService) -> 
 
     assert counted["gridtune_asks_total point"] == 4
     assert counted["gridtune_tells_total yes"] == 3
-    assert counted["gridtune_task_claims_total"] == 1
+    assert counted["gridtune_task_claims_total"] >= 1
     assert counted["gridtune_tasks running"] == 1
     assert counted["gridtune_http_request_duration_seconds_count tell 200"] == 3
     assert counted["gridtune_http_requests_in_progress"] == 1
@@ -103,7 +103,7 @@ def _gauges_of_the_living(service: RealService) -> bool:
 def _asked(service: RealService) -> bool:
     try:
         return requests.get(f"{service.url}/healthz", timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
