@@ -11,7 +11,7 @@ import pytest
 
 from api_bench import Api, api_on
 from gridtune_common.client import new_request_id
-from gridtune_steering.api.guard import Crowd, RateLimit
+from gridtune_steering.api.guard import Crowd, RateLimit, Turns
 from gridtune_steering.api.later import retry_after
 from gridtune_steering.api.routing import ROUTES
 from gridtune_steering.services import tasks
@@ -68,6 +68,39 @@ def test_who_is_early_hears_when_to_come() -> None:
         limit.take("a")
 
     assert refusal.value.seconds == pytest.approx(3.0)
+
+
+def test_those_who_are_sent_away_come_one_after_the_other() -> None:
+    """Thousands that ask at once are spread over seconds, as many as can be taken; nobody is told a time far away."""
+    clock = Seconds()
+    turns = Turns(10.0, clock)
+
+    told = [turns.next(2.0) for _ in range(1000)]
+    clock.now += 60.0
+
+    assert told[:3] == pytest.approx([2.0, 2.1, 2.2])
+    assert told[100] == pytest.approx(12.0)
+    assert told[-1] == pytest.approx(20.0)
+    assert turns.next(2.0) == pytest.approx(2.0)
+
+
+def test_a_crowd_behind_one_token_is_spread() -> None:
+    """As many agents as can be taken come back each second."""
+    limit = RateLimit(100.0, 10.0, Seconds())
+
+    told = [seconds_until(limit, "a") for _ in range(1010)]
+
+    assert told[:10] == 10 * [0.0]
+    assert told[-1] == pytest.approx(10.0, abs=0.1)
+
+
+def seconds_until(limit: RateLimit, token: str) -> float:
+    """When a request may come: 0 for at once."""
+    try:
+        limit.take(token)
+    except TooManyRequests as refusal:
+        return refusal.seconds
+    return 0.0
 
 
 def test_no_rate_is_no_limit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from gridtune_steering.services.errors import TooBusy, TooManyRequests
 
 #: Tokens are remembered up to this number; then those that have been quiet are forgotten.
 _MANY_TOKENS = 10_000
+#: Nobody is sent away for longer, in seconds, if it is only for the crowd.
+_LONGEST_PAUSE = 20.0
 
 
 class Crowd:
@@ -45,6 +48,29 @@ class Crowd:
             self._n_inside -= 1
 
 
+class Turns:
+    """Tells those who are sent away when to come again: one after the other, and not all at once. Safe between threads.
+
+    Args:
+        rate: So many are to come in a second.
+        clock: Tells seconds.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = -math.inf
+
+    def next(self, earliest: float) -> float:
+        """In how many seconds it is the next one's turn: not before *earliest*, nor so late that it is forgotten."""
+        with self._lock:
+            now = self._clock()
+            turn = max(self._last + 1 / self._rate, now + earliest)
+            self._last = min(turn, now + max(earliest, _LONGEST_PAUSE))
+            return self._last - now
+
+
 class RateLimit:
     """A bucket for each token, which holds *burst* requests and is filled with *rate* a second. Safe between threads.
 
@@ -61,6 +87,7 @@ class RateLimit:
         self._lock = threading.Lock()
         # a bucket is told by the time at which it will be full again
         self._full_at: dict[str, float] = {}
+        self._turns: dict[str, Turns] = {}
 
     @property
     def n_remembered(self) -> int:
@@ -80,7 +107,13 @@ class RateLimit:
             full_at = max(self._full_at.get(token, now), now) + 1 / self._rate
             missing = full_at - now - self._burst / self._rate
             if missing > 1e-9:
-                raise TooManyRequests(missing)
+                turns = self._turns.setdefault(token, Turns(self._rate, self._clock))
+                raise TooManyRequests(turns.next(missing))
             if len(self._full_at) >= _MANY_TOKENS:
-                self._full_at = {name: at for name, at in self._full_at.items() if at > now}
+                self._forget(now)
             self._full_at[token] = full_at
+
+    def _forget(self, now: float) -> None:
+        """A bucket that is full again is as good as none."""
+        self._full_at = {token: at for token, at in self._full_at.items() if at > now}
+        self._turns = {token: turns for token, turns in self._turns.items() if token in self._full_at}

@@ -59,7 +59,8 @@ from gridtune_steering.services import (
 )
 from gridtune_steering.services.errors import HostSetAside
 
-#: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
+#: When an ask without a point should come again, in seconds: after a wait, without one, and, at the earliest, when all
+#: seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
 #: Waiting asks look again after so many seconds even if nothing rang.
 _LOOK_AGAIN = 1.0
@@ -206,7 +207,7 @@ def _lease_or_wait(context: Context, task: str, body: Ask) -> Lease | Response:
     if lease is not None or body.wait <= 0:
         return lease or _nothing_yet(_RETRY_SOON)
     if not context.room.take_seat():
-        return _nothing_yet(_RETRY_CROWDED)
+        return _nothing_yet(context.turns.next(_RETRY_CROWDED))
     try:
         return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_AT_ONCE)
     finally:
