@@ -28,7 +28,9 @@ from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull,
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
-from service_bench import Bench, document
+from service_bench import Bench, document, on_sqlite
+
+pytestmark = on_sqlite
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
 

@@ -79,13 +79,20 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
 
         # the same ask, sent again, may wait for another while
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
-        _forget_dead_lease(steering, connection, caller, message.request_id, now)
-        lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
+        is_new = not _renew_or_forget(steering, connection, caller, message.request_id, now)
+        operation = f"ask {task}"
+        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, is_known_new=is_new)
     if refusal is not None:
         raise refusal
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease
+
+
+def any_ready(steering: Steering, task: str) -> bool:
+    """Whether there is a point for somebody; not everyone may have each."""
+    with steering.database.read() as connection:
+        return points.count_ready(connection, task) > 0
 
 
 def wait_no_more(steering: Steering, task: str, worker: str) -> None:
@@ -95,22 +102,26 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
         askers.forget(connection, task, worker)
 
 
-def _forget_dead_lease(
+def _renew_or_forget(
     steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
-) -> None:
-    """The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
+) -> bool:
+    """Whether there is an answer to this ask already, and its lease is to be given again.
+
+    The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
 
     If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
     is there for another point.
     """
     earlier = requests.find(connection, caller.token, request_id)
     if earlier is None or "evaluation" not in earlier.answer:
-        return
+        return earlier is not None
     name = earlier.answer["evaluation"]
     if not evaluations.renew(connection, name, until=now + life.lease_time(steering)):
         row = evaluations.find(connection, name)
         if row is None or row.state in {EvaluationState.LOST.value, EvaluationState.STOPPED.value}:
             requests.forget(connection, caller.token, request_id)
+            return False
+    return True
 
 
 def _lease(
@@ -123,7 +134,9 @@ def _lease(
     now: datetime,
 ) -> Lease:
     task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
-    saved = checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
+    # of a point that nobody had yet there is nothing to go on from
+    is_new = not point.epoch
+    saved = [] if is_new else checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
     points.update(
         connection,
         task,
@@ -198,12 +211,24 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row, _task = life.visible(connection, caller, evaluation)
-        if row.epoch != message.epoch:
-            return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
-        if not hold(steering, connection, caller, row, now):
-            return verdict_of_ended(row)
+        held = evaluations.hold(connection, evaluation, message.epoch, until=now + life.lease_time(steering))
+        if held is None:
+            return _report_late(steering, connection, caller, evaluation, message, now)
+        life.refuse_strangers(connection, caller, evaluation, held.task_id)
         evaluations.add_reports(connection, evaluation, message.reports, now=now)
+    return go_on(steering, held, now)
+
+
+def _report_late(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict:
+    """A report from an evaluation that does not run any more, as far as the service knew."""
+    row, _task = life.visible(connection, caller, evaluation)
+    if row.epoch != message.epoch:
+        return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
+    if not hold(steering, connection, caller, row, now):
+        return verdict_of_ended(row)
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return go_on(steering, row, now)
 
 
@@ -256,8 +281,7 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
     touched, silent = set(), []
     with steering.database.write() as connection:
         for found in evaluations.expired(connection, now=now, limit=limit):
-            points.find_for_update(connection, found.task_id, found.point)
-            row = evaluations.find(connection, found.id)
+            row = evaluations.find_for_update(connection, found.id)
             if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
                 continue
             reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - life.lease_time(steering))}"
