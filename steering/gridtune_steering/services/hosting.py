@@ -53,14 +53,12 @@ class News:
             which they ended.
         credit: How many workers wait for a point that does not exist yet.
         elapsed: Seconds for which the task has run, without pauses.
-        algorithm: What the task asks for, as it calls it.
     """
 
     wishes: Sequence[Wish]
     results: Sequence[Result]
     credit: int
     elapsed: float
-    algorithm: str
 
 
 def load(steering: Steering, ownership: Ownership) -> Campaign:
@@ -92,6 +90,13 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
         _usable(kept, spec),
     )
     return campaign
+
+
+def algorithm_of(steering: Steering, task: str) -> str:
+    """What a task calls its optimizer."""
+    with steering.database.read() as connection:
+        row = tasks.find(connection, task)
+    return "" if row is None else parse_task(row.document).algorithm.name
 
 
 def keep(steering: Steering, ownership: Ownership, snapshot: Snapshot) -> None:
@@ -145,7 +150,6 @@ def news(steering: Steering, ownership: Ownership) -> News:
         results=[*foreign, *results],
         credit=credit,
         elapsed=row.ran_seconds + (now - row.running_since).total_seconds(),
-        algorithm=row.document["algorithm"]["name"],
     )
 
 
