@@ -190,9 +190,8 @@ class Host:
             learnt, actions = _learn(campaign, news)
             made = _make_points(campaign, news.credit)
         if learnt or made:
-            instruments.THINKING_SECONDS.labels(self._live.algorithm_of(ownership.task)).observe(
-                time.monotonic() - started
-            )
+            thinking = instruments.THINKING_SECONDS.labels(self._live.algorithm_of(ownership.task))
+            thinking.observe(time.monotonic() - started)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
         self._live.keep_snapshot(ownership, unless_below=_MOST_REPEATED)
