@@ -9,7 +9,7 @@ from flask import Response, request
 
 #: Shorter answers are not worth it.
 _LEAST_BYTES: Final = 2048
-#: Level 6 takes twice the time for a few per cent.
+#: Higher levels take longer, and gain a few per cent.
 _LEVEL: Final = 4
 _TEXTS = frozenset({"application/json", "application/problem+json", "text/csv", "text/html", "text/plain"})
 
