@@ -65,6 +65,11 @@ class Postgres:
         """The cluster's folder."""
         return self.folder / "data"
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are below, while it runs."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+
     def start(self) -> None:
         """Start the server, or start it again, and wait until it answers."""
         self.run("pg_ctl", f"--pgdata={self.data}", "-o", f"-p {self.port}", f"--log={self.folder}/log", "-w", "start")

@@ -208,7 +208,7 @@ def test_a_crowded_process_says_so_at_once(bench: Bench, monkeypatch: pytest.Mon
 def test_the_urgent_routes_are_few() -> None:
     """Who marks another one as urgent takes something from heartbeats and results."""
     assert {entry.name for entry in ROUTES if entry.urgent} == {
-        *("heartbeat", "report", "tell", "fail", "release", "send_output"),
+        *("heartbeat", "report", "signs", "tell", "fail", "release", "send_output"),
         *("begin_upload", "get_upload", "commit_upload"),
         *("healthz", "readyz", "metrics"),
     }
