@@ -16,5 +16,5 @@ def retry_after(seconds: float) -> str:
     >>> all(int(retry_after(10)) in range(10, 17) for _ in range(99))
     True
     """
-    longer = random.uniform(seconds, 1.5 * seconds) + random.uniform(0, 2)  # noqa: S311 - jitter is no secret
-    return str(max(math.floor(longer), math.ceil(seconds)))
+    whole = math.ceil(seconds)
+    return str(math.floor(random.uniform(whole, 1.5 * whole) + random.uniform(0.5, 1.5)))  # noqa: S311 - no secret
