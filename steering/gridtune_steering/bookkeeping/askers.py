@@ -10,13 +10,17 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import Record, askers, waiting
+from gridtune_steering.bookkeeping.statements import Upsert
 
 #: More places than these need not be known to find a better one.
 _MOST_PLACES = 200
+
+
+_NOTE = Upsert(askers, keys=("task_id", "worker"), change=("site", "host", "asked_at", "resources", "unfit"))
+_FORGET = sa.delete(askers).where(askers.c.task_id == sa.bindparam("task"), askers.c.worker == sa.bindparam("p_worker"))
 
 
 def note(
@@ -31,15 +35,13 @@ def note(
     now: datetime,
 ) -> None:
     """A worker wants a point, or will soon; or it wants one but does not fit the task, and why."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     known = {"site": site, "host": host, "asked_at": now, "resources": resources, "unfit": unfit}
-    statement = dialect.insert(askers).values(task_id=task, worker=worker, **known)
-    connection.execute(statement.on_conflict_do_update(index_elements=["task_id", "worker"], set_=known))
+    _NOTE(connection, {"task_id": task, "worker": worker, **known})
 
 
 def forget(connection: Connection, task: str, worker: str) -> None:
     """A worker is gone."""
-    connection.execute(sa.delete(askers).where(askers.c.task_id == task, askers.c.worker == worker))
+    connection.execute(_FORGET, {"task": task, "p_worker": worker})
 
 
 def forget_host(connection: Connection, site: str, host: str) -> None:

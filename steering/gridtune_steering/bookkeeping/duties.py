@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import Record, duties
+from gridtune_steering.bookkeeping.statements import Upsert
+
+_BEGIN = Upsert(duties, keys=("name",))
 
 
 def take(connection: Connection, name: str, holder: str, *, now: datetime, until: datetime) -> Record | None:
     """Take or keep a duty; returns its row, as it was before, or None if another holder has it."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(
-        dialect.insert(duties).values(name=name, holder=holder, lease_until=until).on_conflict_do_nothing()
-    )
+    _BEGIN(connection, {"name": name, "holder": holder, "lease_until": until})
     row = connection.execute(sa.select(duties).where(duties.c.name == name).with_for_update()).one()
     if row.holder != holder and row.lease_until > now:
         return None

@@ -7,33 +7,59 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import EvaluationState, Report
-from gridtune_steering.bookkeeping.schema import Record, evaluations, reports
+from gridtune_steering.bookkeeping.schema import Record, evaluations, points, reports
+from gridtune_steering.bookkeeping.statements import Upsert
+
+_IS = evaluations.c.id == sa.bindparam("evaluation")
+_INSERT = sa.insert(evaluations)
+_FIND = sa.select(evaluations).where(_IS)
+# the point goes first, as in all transactions, so that none waits for another in a circle
+_LOCK = (
+    sa.select(evaluations)
+    .select_from(
+        points.join(
+            evaluations, sa.and_(points.c.task_id == evaluations.c.task_id, points.c.number == evaluations.c.point)
+        )
+    )
+    .where(_IS)
+    .with_for_update(of=[points, evaluations])
+)
+_UPDATE = sa.update(evaluations).where(_IS)
+_RENEW = _UPDATE.where(evaluations.c.state == EvaluationState.RUNNING.value).values(
+    lease_expires_at=sa.bindparam("until")
+)
+_HOLD = _RENEW.where(evaluations.c.epoch == sa.bindparam("p_epoch")).returning(
+    evaluations.c.task_id, evaluations.c.watched_until
+)
+_REPORT = Upsert(reports, keys=("evaluation_id", "step"))
 
 
 def insert(connection: Connection, **values: Any) -> None:
     """Add an evaluation."""
-    connection.execute(sa.insert(evaluations).values(**values))
+    connection.execute(_INSERT, values)
 
 
 def find(connection: Connection, evaluation: str) -> Record | None:
     """An evaluation by its id."""
-    return connection.execute(sa.select(evaluations).where(evaluations.c.id == evaluation)).one_or_none()
+    return connection.execute(_FIND, {"evaluation": evaluation}).one_or_none()
+
+
+def find_for_update(connection: Connection, evaluation: str) -> Record | None:
+    """An evaluation by its id, as it is once it and its point are locked until the transaction ends."""
+    return connection.execute(_LOCK, {"evaluation": evaluation}).one_or_none()
+
+
+def hold(connection: Connection, evaluation: str, epoch: int, *, until: datetime) -> Record | None:
+    """Renew the lease of a running evaluation of this epoch; its task and `watched_until`, or None if it is no such."""
+    return connection.execute(_HOLD, {"evaluation": evaluation, "p_epoch": epoch, "until": until}).one_or_none()
 
 
 def renew(connection: Connection, evaluation: str, *, until: datetime) -> bool:
     """Renew the lease of a running evaluation; False if it runs no more."""
-    return (
-        connection.execute(
-            sa.update(evaluations)
-            .where(evaluations.c.id == evaluation, evaluations.c.state == EvaluationState.RUNNING.value)
-            .values(lease_expires_at=until)
-        ).rowcount
-        == 1
-    )
+    return connection.execute(_RENEW, {"evaluation": evaluation, "until": until}).rowcount == 1
 
 
 def recover(connection: Connection, evaluation: str, *, until: datetime) -> None:
@@ -47,9 +73,7 @@ def recover(connection: Connection, evaluation: str, *, until: datetime) -> None
 
 def end(connection: Connection, evaluation: str, *, state: EvaluationState, now: datetime, **values: Any) -> None:
     """Close an evaluation."""
-    connection.execute(
-        sa.update(evaluations).where(evaluations.c.id == evaluation).values(state=state.value, ended_at=now, **values)
-    )
+    connection.execute(_UPDATE, {"evaluation": evaluation, "state": state.value, "ended_at": now, **values})
 
 
 def stop_running(connection: Connection, task: str, *, now: datetime, message: str) -> Sequence[Record]:
@@ -114,12 +138,11 @@ def add_reports(connection: Connection, evaluation: str, items: Sequence[Report]
     """Store reports; a step that is known already keeps its first report."""
     if not items:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     rows = [
         {"evaluation_id": evaluation, "step": item.step, "metrics": dict(item.metrics), "at": now}
         for item in {item.step: item for item in reversed(items)}.values()
     ]
-    connection.execute(dialect.insert(reports).on_conflict_do_nothing(), rows)
+    _REPORT(connection, *rows)
 
 
 def reports_of_task(connection: Connection, task: str) -> Sequence[Record]:

@@ -12,6 +12,8 @@ from sqlalchemy.engine import Connection
 from gridtune_steering.bookkeeping.database import announce
 from gridtune_steering.bookkeeping.schema import Record, events
 
+_ADD = sa.insert(events).inline()
+
 
 def add(
     connection: Connection,
@@ -27,17 +29,16 @@ def add(
     """Write one line."""
     if task is not None:
         announce(connection, task)
-    connection.execute(
-        sa.insert(events).values(
-            at=at,
-            actor=actor,
-            kind=kind,
-            task_id=task,
-            point=point,
-            evaluation_id=evaluation,
-            details=dict(details or {}),
-        )
-    )
+    line = {
+        "at": at,
+        "actor": actor,
+        "kind": kind,
+        "task_id": task,
+        "point": point,
+        "evaluation_id": evaluation,
+        "details": dict(details or {}),
+    }
+    connection.execute(_ADD, line)
 
 
 def page(connection: Connection, task: str, *, kind: str | None, after: int, limit: int) -> Sequence[Record]:

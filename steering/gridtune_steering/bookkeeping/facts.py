@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import facts
+from gridtune_steering.bookkeeping.statements import Upsert
+
+_STATE = Upsert(facts, keys=("name",), change=("value",))
 
 
 def find(connection: Connection, name: str) -> str | None:
@@ -16,6 +18,4 @@ def find(connection: Connection, name: str) -> str | None:
 
 def state(connection: Connection, name: str, value: str) -> None:
     """State a fact, in place of what was stated before."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(facts).values(name=name, value=value)
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    _STATE(connection, {"name": name, "value": value})

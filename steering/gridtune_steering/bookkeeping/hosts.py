@@ -7,22 +7,21 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import TaskState
 from gridtune_steering.bookkeeping.points import OBSERVABLE
 from gridtune_steering.bookkeeping.schema import Record, known_results, optimizer_hosts, points, tasks, waiting
+from gridtune_steering.bookkeeping.statements import Upsert
+
+_SEE = Upsert(optimizer_hosts, keys=("name",), change=("seen_at", "load"))
 
 # --- hosts
 
 
 def see(connection: Connection, name: str, *, version: str, load: float, now: datetime) -> None:
     """Note that a host is there, and how busy it is."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    seen = {"seen_at": now, "load": load}
-    statement = dialect.insert(optimizer_hosts).values(name=name, version=version, started_at=now, **seen)
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=seen))
+    _SEE(connection, {"name": name, "version": version, "started_at": now, "seen_at": now, "load": load})
 
 
 def forget(connection: Connection, name: str) -> None:

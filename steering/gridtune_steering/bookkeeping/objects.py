@@ -21,6 +21,19 @@ _ENDED = (
 )
 
 
+_CHECKPOINTS = (
+    sa.select(objects)
+    .where(
+        objects.c.task_id == sa.bindparam("task"),
+        objects.c.point == sa.bindparam("p_point"),
+        objects.c.kind == ObjectKind.CHECKPOINT.value,
+        objects.c.committed_at.is_not(None),
+        objects.c.doomed_at.is_(None),
+    )
+    .order_by(objects.c.number.desc())
+)
+
+
 def insert(connection: Connection, **values: Any) -> None:
     """Note an upload that was begun."""
     connection.execute(sa.insert(objects).values(**values))
@@ -38,14 +51,7 @@ def commit(connection: Connection, object_: str, *, now: datetime) -> None:
 
 def checkpoints(connection: Connection, task: str, point: int) -> Sequence[Record]:
     """The committed checkpoints of a point that are wanted, newest first."""
-    query = sa.select(objects).where(
-        objects.c.task_id == task,
-        objects.c.point == point,
-        objects.c.kind == ObjectKind.CHECKPOINT.value,
-        objects.c.committed_at.is_not(None),
-        objects.c.doomed_at.is_(None),
-    )
-    return connection.execute(query.order_by(objects.c.number.desc())).all()
+    return connection.execute(_CHECKPOINTS, {"task": task, "p_point": point}).all()
 
 
 def has_checkpoints(connection: Connection, task: str) -> bool:

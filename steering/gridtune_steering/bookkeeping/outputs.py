@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import EvaluationState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, outputs
+from gridtune_steering.bookkeeping.statements import Upsert
+
+_KEEP = Upsert(outputs, keys=("evaluation_id",), change=("start", "end", "text"))
 
 
 def watch(connection: Connection, evaluation: str, *, until: datetime) -> None:
@@ -24,10 +26,7 @@ def find(connection: Connection, evaluation: str) -> Record | None:
 
 def keep(connection: Connection, evaluation: str, *, start: int, end: int, text: str) -> None:
     """Replace the end of what an evaluation has printed."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    values = {"start": start, "end": end, "text": text}
-    statement = dialect.insert(outputs).values(evaluation_id=evaluation, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["evaluation_id"], set_=values))
+    _KEEP(connection, {"evaluation_id": evaluation, "start": start, "end": end, "text": text})
 
 
 def forget(connection: Connection, evaluation: str) -> None:

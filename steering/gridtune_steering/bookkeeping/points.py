@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import Metrics, Parameters, PointState
 from gridtune_steering.bookkeeping.schema import Record, evaluations, points, waiting
+from gridtune_steering.bookkeeping.statements import Upsert
 
 #: States in which a point's result is known for good, and its optimizer has to learn it.
 OBSERVABLE = (PointState.DONE.value, PointState.FAILED.value)
@@ -23,43 +23,73 @@ OPEN = (PointState.READY.value, PointState.RUNNING.value, PointState.PAUSED.valu
 _MOST_NAMED = 1000
 
 
+_IS = sa.and_(points.c.task_id == sa.bindparam("task"), points.c.number == sa.bindparam("p_number"))
+_IS_READY = sa.and_(points.c.task_id == sa.bindparam("task"), points.c.state == PointState.READY.value)
+_INSERT = sa.insert(points)
+_FIND = sa.select(points).where(_IS)
+_LOCK = _FIND.with_for_update()
+_UPDATE = sa.update(points).where(_IS)
+_CLAIM = (
+    sa.select(points).where(_IS_READY, points.c.number == sa.bindparam("p_number")).with_for_update(skip_locked=True)
+)
+_CLAIM_READY = (
+    sa.select(points)
+    .where(_IS_READY, points.c.attempts == 0)
+    .order_by(points.c.number)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_TROUBLED = (
+    sa.select(points.c.number, points.c.troubles)
+    .where(_IS_READY, points.c.attempts > 0)
+    .order_by(points.c.number)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+_UNOBSERVED = (
+    sa.select(points.c.number, points.c.state, points.c.metrics)
+    .where(points.c.task_id == sa.bindparam("task"), points.c.observed.is_(None), points.c.state.in_(OBSERVABLE))
+    .order_by(points.c.ended_at, points.c.number)
+)
+_OBSERVE = sa.update(points).where(_IS, points.c.state == sa.bindparam("known_state"))
+_WAIT = Upsert(waiting, keys=("task_id", "worker"), change=("until",))
+_WAIT_NO_MORE = sa.delete(waiting).where(
+    waiting.c.task_id == sa.bindparam("task"), waiting.c.worker == sa.bindparam("p_worker")
+)
+_N_WAITING = sa.select(sa.func.count()).where(
+    waiting.c.task_id == sa.bindparam("task"), waiting.c.until > sa.bindparam("now", type_=waiting.c.until.type)
+)
+_N_READY = sa.select(sa.func.count()).select_from(points).where(_IS_READY)
+
+
 def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add points."""
     if rows:
-        connection.execute(sa.insert(points), [dict(row) for row in rows])
+        connection.execute(_INSERT, [dict(row) for row in rows])
 
 
 def find(connection: Connection, task: str, number: int) -> Record | None:
     """A point by its number."""
-    return connection.execute(
-        sa.select(points).where(points.c.task_id == task, points.c.number == number)
-    ).one_or_none()
+    return connection.execute(_FIND, {"task": task, "p_number": number}).one_or_none()
 
 
 def find_for_update(connection: Connection, task: str, number: int) -> Record | None:
     """A point by its number, locked until the transaction ends."""
-    query = sa.select(points).where(points.c.task_id == task, points.c.number == number)
-    return connection.execute(query.with_for_update()).one_or_none()
+    return connection.execute(_LOCK, {"task": task, "p_number": number}).one_or_none()
 
 
 def claim_ready(connection: Connection, task: str) -> Record | None:
     """The untroubled ready point with the lowest number, locked; so released points go ahead of new ones."""
-    query = _ready(task).where(points.c.attempts == 0)
-    return connection.execute(query.order_by(points.c.number).limit(1).with_for_update(skip_locked=True)).one_or_none()
+    return connection.execute(_CLAIM_READY, {"task": task}).one_or_none()
 
 
 def claim(connection: Connection, task: str, number: int) -> Record | None:
     """A ready point by its number, locked; None if another worker is about to take it."""
-    query = _ready(task).where(points.c.number == number)
-    return connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
+    return connection.execute(_CLAIM, {"task": task, "p_number": number}).one_or_none()
 
 
 def troubled(connection: Connection, task: str, *, limit: int) -> Sequence[Record]:
     """Number and troubles of the first ready points that came back from a failure or a loss."""
-    query = sa.select(points.c.number, points.c.troubles).where(
-        points.c.task_id == task, points.c.state == PointState.READY.value, points.c.attempts > 0
-    )
-    return connection.execute(query.order_by(points.c.number).limit(limit)).all()
+    return connection.execute(_TROUBLED, {"task": task, "most": limit}).all()
 
 
 def any_done(connection: Connection, task: str) -> bool:
@@ -68,13 +98,9 @@ def any_done(connection: Connection, task: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _ready(task: str) -> sa.Select[tuple[Any, ...]]:
-    return sa.select(points).where(points.c.task_id == task, points.c.state == PointState.READY.value)
-
-
 def update(connection: Connection, task: str, number: int, **values: Any) -> None:
     """Change columns of a point."""
-    connection.execute(sa.update(points).where(points.c.task_id == task, points.c.number == number).values(**values))
+    connection.execute(_UPDATE, {"task": task, "p_number": number, **values})
 
 
 def cancel_open(connection: Connection, task: str, *, now: datetime) -> list[int]:
@@ -118,8 +144,7 @@ def results(connection: Connection, task: str) -> Sequence[Record]:
 
 def count_ready(connection: Connection, task: str) -> int:
     """How many points wait for a worker."""
-    query = sa.select(sa.func.count()).where(points.c.task_id == task, points.c.state == PointState.READY.value)
-    return connection.execute(query).scalar_one()
+    return connection.execute(_N_READY, {"task": task}).scalar_one()
 
 
 def best(connection: Connection, task: str, goal: str) -> Record | None:
@@ -180,34 +205,28 @@ def history(connection: Connection, task: str) -> Sequence[Record]:
 
 def unobserved(connection: Connection, task: str) -> Sequence[Record]:
     """Points whose result the optimizer has not learnt, in order of their end."""
-    query = sa.select(points.c.number, points.c.state, points.c.metrics).where(
-        points.c.task_id == task, points.c.observed.is_(None), points.c.state.in_(OBSERVABLE)
-    )
-    return connection.execute(query.order_by(points.c.ended_at, points.c.number)).all()
+    return connection.execute(_UNOBSERVED, {"task": task}).all()
 
 
 def observe(connection: Connection, task: str, number: int, *, state: PointState, place: int) -> bool:
     """Note a point's place in the order of learning, unless its state is another one by now; tells whether it was."""
-    same = sa.and_(points.c.task_id == task, points.c.number == number, points.c.state == state.value)
-    return connection.execute(sa.update(points).where(same).values(observed=place)).rowcount == 1
+    values = {"task": task, "p_number": number, "known_state": state.value, "observed": place}
+    return connection.execute(_OBSERVE, values).rowcount == 1
 
 
 def wait(connection: Connection, task: str, worker: str, *, until: datetime) -> None:
     """Note that a worker is free and expected to take a point until then."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(waiting).values(task_id=task, worker=worker, until=until)
-    connection.execute(statement.on_conflict_do_update(index_elements=["task_id", "worker"], set_={"until": until}))
+    _WAIT(connection, {"task_id": task, "worker": worker, "until": until})
 
 
 def wait_no_more(connection: Connection, task: str, worker: str) -> None:
     """Note that a worker has got its point, or is gone."""
-    connection.execute(sa.delete(waiting).where(waiting.c.task_id == task, waiting.c.worker == worker))
+    connection.execute(_WAIT_NO_MORE, {"task": task, "p_worker": worker})
 
 
 def n_waiting(connection: Connection, task: str, *, now: datetime) -> int:
     """How many free workers are expected to take a point."""
-    query = sa.select(sa.func.count()).where(waiting.c.task_id == task, waiting.c.until > now)
-    return connection.execute(query).scalar_one()
+    return connection.execute(_N_WAITING, {"task": task, "now": now}).scalar_one()
 
 
 def forget_waiting_before(connection: Connection, at: datetime) -> None:

@@ -11,6 +11,9 @@ from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import Record, task_files, tasks
 
+_FIND = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
+_LOCK = _FIND.with_for_update(key_share=True)
+
 
 def insert(connection: Connection, **values: Any) -> None:
     """Add a task."""
@@ -25,13 +28,12 @@ def insert_files(connection: Connection, files: Sequence[Mapping[str, Any]]) -> 
 
 def find(connection: Connection, task: str) -> Record | None:
     """A task by its id."""
-    return connection.execute(sa.select(tasks).where(tasks.c.id == task)).one_or_none()
+    return connection.execute(_FIND, {"task": task}).one_or_none()
 
 
 def find_for_update(connection: Connection, task: str) -> Record | None:
     """A task by its id, locked until the transaction ends; rows that refer to it may be added meanwhile."""
-    query = sa.select(tasks).where(tasks.c.id == task).with_for_update(key_share=True)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_LOCK, {"task": task}).one_or_none()
 
 
 def page(

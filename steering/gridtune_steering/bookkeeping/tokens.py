@@ -11,6 +11,8 @@ from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.schema import Record, tokens
 
+_BY_HASH = sa.select(tokens).where(tokens.c.hash == sa.bindparam("digest"))
+
 
 def insert(connection: Connection, **values: Any) -> None:
     """Add a token."""
@@ -24,7 +26,7 @@ def find(connection: Connection, token: str) -> Record | None:
 
 def find_by_hash(connection: Connection, digest: str) -> Record | None:
     """A token by the SHA-256 of its secret."""
-    return connection.execute(sa.select(tokens).where(tokens.c.hash == digest)).one_or_none()
+    return connection.execute(_BY_HASH, {"digest": digest}).one_or_none()
 
 
 def of_user(connection: Connection, user: str | None) -> Sequence[Record]:

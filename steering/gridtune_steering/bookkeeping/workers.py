@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping.circumstances import at_work
 from gridtune_steering.bookkeeping.schema import Record, workers
+from gridtune_steering.bookkeeping.statements import Upsert
 
 _NEW = {
     "done": 0,
@@ -24,32 +24,47 @@ _NEW = {
 }
 
 
+_IS = sa.and_(workers.c.site == sa.bindparam("p_site"), workers.c.host == sa.bindparam("p_host"))
+_FIND = sa.select(workers).where(_IS)
+_LOCK = _FIND.with_for_update()
+_UPDATE = sa.update(workers).where(_IS)
+_SEE = Upsert(workers, keys=("site", "host"), change=("last_seen_at",))
+_COUNT_DONE = (
+    sa.update(workers)
+    .where(_IS, workers.c.failures_in_a_row == 0, workers.c.times_set_aside == 0)
+    .values(done=workers.c.done + 1, last_seen_at=sa.bindparam("now"))
+)
+
+
 def find(connection: Connection, site: str, host: str) -> Record | None:
     """A host."""
-    return connection.execute(sa.select(workers).where(*_is(site, host))).one_or_none()
+    return connection.execute(_FIND, _named(site, host)).one_or_none()
 
 
 def see(connection: Connection, site: str, host: str, *, now: datetime) -> None:
     """Note that a host is there."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(workers).values(site=site, host=host, last_seen_at=now, **_NEW)
-    connection.execute(statement.on_conflict_do_update(index_elements=["site", "host"], set_={"last_seen_at": now}))
+    _SEE(connection, {"site": site, "host": host, "last_seen_at": now, **_NEW})
+
+
+def count_done(connection: Connection, site: str, host: str, *, now: datetime) -> bool:
+    """Count a result of a host without failures; False if it is new or has some, and then nothing was counted."""
+    return connection.execute(_COUNT_DONE, {**_named(site, host), "now": now}).rowcount == 1
 
 
 def take(connection: Connection, site: str, host: str, *, now: datetime) -> Record:
     """A host, made if it is new, locked until the transaction ends."""
     see(connection, site, host, now=now)
-    return connection.execute(sa.select(workers).where(*_is(site, host)).with_for_update()).one()
+    return connection.execute(_LOCK, _named(site, host)).one()
 
 
 def update(connection: Connection, site: str, host: str, **values: Any) -> None:
     """Change columns of a host."""
-    connection.execute(sa.update(workers).where(*_is(site, host)).values(**values))
+    connection.execute(_UPDATE, {**_named(site, host), **values})
 
 
 def add_lost(connection: Connection, site: str, host: str, n: int) -> None:
     """Count evaluations that were lost; a negative number takes losses back."""
-    connection.execute(sa.update(workers).where(*_is(site, host)).values(lost=workers.c.lost + n))
+    connection.execute(_UPDATE.values(lost=workers.c.lost + n), _named(site, host))
 
 
 def blamed_for(connection: Connection, task: str) -> Sequence[Record]:
@@ -84,5 +99,5 @@ def forget_before(connection: Connection, at: datetime) -> None:
     connection.execute(sa.delete(workers).where(workers.c.last_seen_at < at))
 
 
-def _is(site: str, host: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    return workers.c.site == site, workers.c.host == host
+def _named(site: str, host: str) -> dict[str, str]:
+    return {"p_site": site, "p_host": host}

@@ -122,7 +122,9 @@ def _lease(
     now: datetime,
 ) -> Lease:
     task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
-    saved = checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
+    # of a point that nobody had yet there is nothing to go on from
+    is_new = not point.epoch
+    saved = [] if is_new else checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
     points.update(
         connection,
         task,
@@ -197,12 +199,24 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row, _task = life.visible(connection, caller, evaluation)
-        if row.epoch != message.epoch:
-            return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
-        if not hold(steering, connection, caller, row, now):
-            return verdict_of_ended(row)
+        held = evaluations.hold(connection, evaluation, message.epoch, until=now + life.lease_time(steering))
+        if held is None:
+            return _report_late(steering, connection, caller, evaluation, message, now)
+        life.refuse_strangers(connection, caller, evaluation, held.task_id)
         evaluations.add_reports(connection, evaluation, message.reports, now=now)
+    return go_on(steering, held, now)
+
+
+def _report_late(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict:
+    """A report from an evaluation that does not run any more, as far as the service knew."""
+    row, _task = life.visible(connection, caller, evaluation)
+    if row.epoch != message.epoch:
+        return Verdict(Advice.LOST, f"epoch {message.epoch} is not this evaluation's")
+    if not hold(steering, connection, caller, row, now):
+        return verdict_of_ended(row)
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return go_on(steering, row, now)
 
 
@@ -255,8 +269,7 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
     touched, silent = set(), []
     with steering.database.write() as connection:
         for found in evaluations.expired(connection, now=now, limit=limit):
-            points.find_for_update(connection, found.task_id, found.point)
-            row = evaluations.find(connection, found.id)
+            row = evaluations.find_for_update(connection, found.id)
             if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
                 continue
             reason = f"no sign of life from {row.worker} since {iso(row.lease_expires_at - life.lease_time(steering))}"

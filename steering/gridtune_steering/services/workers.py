@@ -89,6 +89,8 @@ def _rest(
 def note_done(connection: Connection, evaluation: Record, now: datetime) -> None:
     """A result clears its host."""
     place = Place.of(evaluation)
+    if workers.count_done(connection, place.site, place.host, now=now):
+        return
     row = workers.take(connection, place.site, place.host, now=now)
     _clear(connection, row, done=row.done + 1)
     if row.times_set_aside:
