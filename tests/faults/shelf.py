@@ -19,7 +19,7 @@ from urllib.parse import quote
 import boto3
 
 from faults.deployment import Deployment
-from faults.journal import STATE, State
+from faults.journal import BEGINNING, FROZEN, STATE, State
 from gridtune_steering.bookkeeping.database import TROUBLE, Database
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
@@ -253,6 +253,9 @@ class Shelf:
 
 def _state_in(archive: bytes) -> State:
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        if STATE not in members.getnames():  # its training was slow, and had made its large file alone
+            assert FROZEN in members.getnames()
+            return BEGINNING
         file = members.extractfile(STATE)
         assert file is not None
         return State(*json.load(file))

@@ -71,7 +71,7 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
     task = bench.submit(points=1, retry={"lost": 1})
     late = bench.lease(task)
     bench.clock.advance(61.0)
-    leases.reap(bench.steering)
+    leases.reap(bench.steering, bench.clock())
     news = hosting.news
 
     def read_then_hear(steering: Steering, ownership: owning.Ownership) -> hosting.News:
@@ -98,13 +98,24 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
 
 def test_a_live_hosts_tasks_are_left_alone(bench: Bench) -> None:
     """A host that renews keeps its tasks."""
-    bench.submit()
+    task = bench.submit()
     owning.claim(bench.steering, "first")
     bench.clock.advance(8.0)
-    owning.renew(bench.steering, "first")
+    owning.renew(bench.steering, "first", [task])
     bench.clock.advance(8.0)
 
     assert owning.claim(bench.steering, "second") == []
+
+
+def test_a_host_keeps_what_it_knows_to_be_its_own(bench: Bench) -> None:
+    """A task that it took over without hearing so, for the connection broke at the commit, does not wait for ever."""
+    known, unknown = bench.submit(), bench.submit()
+    owning.claim(bench.steering, "first")
+    bench.clock.advance(8.0)
+    owning.renew(bench.steering, "first", [known])
+    bench.clock.advance(8.0)
+
+    assert [ownership.task for ownership in owning.claim(bench.steering, "second")] == [unknown]
 
 
 def test_a_host_that_leaves_frees_its_tasks_at_once(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from gridtune_common.parent import stop_with_parent
 from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import end_with_any_thread
 
 #: What tells numerical libraries how many threads to use; they read it when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -25,6 +26,7 @@ def main() -> None:
         )  # models are small: threads that fight for cores make them ten times slower
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("hyperopt").setLevel(logging.WARNING)  # tells of every suggestion
+    end_with_any_thread()
     steering, bell = assemble(Settings.from_environment())
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     with bell.listen_as_host() as listener:

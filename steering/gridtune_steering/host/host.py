@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from gridtune_steering.bookkeeping.database import TROUBLE
+from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
 from gridtune_steering.host.effort import Effort, to_give_away
@@ -20,6 +20,7 @@ from gridtune_steering.services.owning import Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
 
 _log = logging.getLogger("gridtune.host")
+_AWAY = "the database did not answer: %s"
 #: How often a host looks around without being rung, in seconds.
 _LOOK_AROUND = 1.0
 #: For how long a host thinks about points before it hands out those that it has, in seconds.
@@ -89,8 +90,8 @@ class Host:
                     rang |= self._in_need()
                     self.drop_idle(older_than=self._steering.settings.idle_seconds)
                 unfinished = self.round(rang)
-            except TROUBLE:
-                _log.exception("the database did not answer", extra={"action": "database_away"})
+            except TROUBLE as error:
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
                 unfinished = set()
         steward.join()
         self._leave()
@@ -227,8 +228,8 @@ class Host:
             self._keep_for_others(ownership)
         try:
             owning.leave(self._steering, self._name)
-        except TROUBLE:
-            _log.exception("the tasks stay this host's until its leases end", extra={"action": "database_away"})
+        except TROUBLE as error:
+            _log.error(_AWAY, in_short(error), extra={"action": "database_away"})  # leases end by themselves
 
     def _keep_for_others(self, ownership: Ownership) -> None:
         try:
@@ -239,14 +240,15 @@ class Host:
     def _keep_house(self) -> None:
         """Renew the leases on this host's tasks and do the duties, until `stop`."""
         while not self._stopping.wait(_LOOK_AROUND):
-            shares = self._effort.look(list(self._ownerships))
+            owned = list(self._ownerships)
+            shares = self._effort.look(owned)
             try:
-                owning.renew(self._steering, self._name, load=self._effort.load)
+                owning.renew(self._steering, self._name, owned, load=self._effort.load)
                 housekeeping.do_duties(self._steering, self._name)
                 self._share(shares)
                 self._watch_thinking()
-            except TROUBLE:  # a database that is busy or away comes back; leases may get lost meanwhile
-                _log.exception("the database did not answer", extra={"action": "database_away"})
+            except TROUBLE as error:  # a database that is busy or away comes back; leases may get lost meanwhile
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
 
     def _share(self, shares: Mapping[str, float]) -> None:
         """Choose tasks for hosts that have more time."""
@@ -278,8 +280,9 @@ class Host:
         while not self._stopping.wait(_LOOK_AROUND):
             try:
                 done = collecting.do_duty(self._steering, self._name)
-            except (*TROUBLE, StoreError):
-                _log.exception("storage was not cleaned up; trying again", extra={"action": "collecting_failed"})
+            except (*TROUBLE, StoreError) as error:
+                why = in_short(error)
+                _log.error("storage was not cleaned up, trying again: %s", why, extra={"action": "collecting_failed"})
                 self._stopping.wait(_STORE_PAUSE)
                 continue
             if done is not None and (done.deleted or done.strays):
