@@ -34,7 +34,7 @@ from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
 
 #: For tests of what has nothing to do with the kind of database.
-on_sqlite = pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 OPERATOR = Caller(user="operator", scope=Scope.OPERATOR, token="t0")
 

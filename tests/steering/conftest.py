@@ -14,10 +14,16 @@ from service_bench import Bench
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) -> Iterator[Bench]:
     """A service on a fresh database of each kind, a clock to turn by hand, and an operator to act as."""
     clock = ManualClock()
-    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    server: Postgres | None = request.getfixturevalue("postgres") if database_kind == "postgresql" else None
     url = server.new_service_database() if server is not None else ""
     steering = steering_in(tmp_path, clock, lease_seconds=60.0, database=url)
     yield Bench(steering, clock)

@@ -63,6 +63,12 @@ class Api:
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """Routes are the same, whatever the database."""
+    return "sqlite"
+
+
+@pytest.fixture
 def api(bench: Bench, tmp_path: Path) -> Iterator[Api]:
     """The application on the bench's service."""
     ensure_operator(bench.steering)

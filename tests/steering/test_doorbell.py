@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gridtune_steering.doorbell import Bell, Listener, open_bell
+from gridtune_steering.doorbell import Bell, Listener, WaitingRoom, open_bell
 from gridtune_steering.settings import Settings
 from real_service import wait_for
 from servers.postgres import Postgres
@@ -97,3 +99,83 @@ def test_a_database_that_comes_back_rings_again(postgres: Postgres, tmp_path: Pa
 
         assert "t1" in wait_for("a ring", rings, timeout=20)
     bell.close()
+
+
+class ScriptedListener:
+    """Rings when it is told to."""
+
+    def __init__(self) -> None:
+        self.rings: queue.Queue[set[str]] = queue.Queue()
+
+    def wait(self, timeout: float) -> set[str]:
+        """Wait for what was put into `rings`."""
+        return self.rings.get()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __enter__(self) -> ScriptedListener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Waiters:
+    """Threads that wait for a task, and note when they were called."""
+
+    def __init__(self, n: int, *, finds: bool) -> None:
+        self.listener = ScriptedListener()
+        self.room = WaitingRoom(self.listener, seats=n)
+        self.called: list[int] = []
+        self._finds = finds
+        for number in range(n):
+            threading.Thread(target=self._wait, args=(number,), daemon=True).start()
+        wait_for("all to wait", lambda: len(self.room._waiting.get("t", ())) == n)  # noqa: SLF001 - nobody else knows
+
+    def _wait(self, number: int) -> None:
+        self.room.wait("t", since=self.room.mark(), timeout=30)
+        self.called.append(number)
+        if self._finds:
+            self.room.call_next("t")
+
+    def ring(self) -> None:
+        """Ring for the task."""
+        self.listener.rings.put({"t"})
+
+
+def test_a_ring_calls_one() -> None:
+    """Who finds nothing calls nobody: a hundred waiting asks are not a hundred looks at the database a ring."""
+    waiters = Waiters(5, finds=False)
+
+    waiters.ring()
+    wait_for("the first", lambda: waiters.called)
+    time.sleep(0.2)
+    after_one = list(waiters.called)
+    waiters.ring()
+    wait_for("the second", lambda: len(waiters.called) > 1)
+
+    assert len(after_one) == 1
+
+
+def test_who_finds_something_calls_the_next() -> None:
+    """One ring for several points reaches as many as there are."""
+    waiters = Waiters(5, finds=True)
+
+    waiters.ring()
+
+    wait_for("all of them", lambda: len(waiters.called) == 5)
+
+
+def test_a_ring_between_looking_and_waiting_is_not_missed() -> None:
+    """Whoever marked the moment before it looked returns at once."""
+    listener = ScriptedListener()
+    room = WaitingRoom(listener, seats=1)
+    mark = room.mark()
+    listener.rings.put({"t"})
+    wait_for("the ring", lambda: room.mark() > mark)
+    started = time.monotonic()
+
+    room.wait("t", since=mark, timeout=30)
+
+    assert time.monotonic() - started < 5

@@ -222,11 +222,23 @@ def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease 
     while lease is None and (left := deadline - time.monotonic()) > 0:
         context.room.wait(task, since=mark, timeout=min(left, _LOOK_AGAIN))
         if _has_hung_up():
+            context.room.call_next(task)
             leases.wait_no_more(context.steering, task, body.worker)
             return None
         mark = context.room.mark()
         left = max(deadline - time.monotonic(), 0.0)
-        lease = leases.ask(context.steering, context.caller, task, dataclasses.replace(body, wait=left))
+        lease = _look_again(context, task, dataclasses.replace(body, wait=left))
+    return lease
+
+
+def _look_again(context: Context, task: str, body: Ask) -> Lease | None:
+    is_all = False
+    try:
+        lease = leases.ask(context.steering, context.caller, task, body)
+        is_all = lease is None and not leases.any_ready(context.steering, task)
+    finally:
+        if not is_all:
+            context.room.call_next(task)
     return lease
 
 

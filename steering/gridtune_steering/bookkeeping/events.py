@@ -41,6 +41,17 @@ def add(
     connection.execute(_ADD, line)
 
 
+def add_many(
+    connection: Connection, lines: Sequence[Mapping[str, Any]], *, at: datetime, actor: str, task: str
+) -> None:
+    """Write several lines about one task; each has ``kind`` and may have ``point``, ``evaluation_id``, ``details``."""
+    if not lines:
+        return
+    announce(connection, task)
+    common = {"at": at, "actor": actor, "task_id": task, "point": None, "evaluation_id": None, "details": {}}
+    connection.execute(_ADD, [{**common, **line} for line in lines])
+
+
 def page(connection: Connection, task: str, *, kind: str | None, after: int, limit: int) -> Sequence[Record]:
     """Lines of one task after line *after*, oldest first; complete on a connection of ``read_settled(task)``."""
     query = sa.select(events).where(events.c.task_id == task, events.c.id > after)

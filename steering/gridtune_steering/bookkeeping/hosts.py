@@ -9,12 +9,26 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import TaskState
+from gridtune_common.protocol import PointState, TaskState
 from gridtune_steering.bookkeeping.points import OBSERVABLE
-from gridtune_steering.bookkeeping.schema import Record, known_results, optimizer_hosts, points, tasks, waiting
+from gridtune_steering.bookkeeping.schema import Record, known_results, optimizer_hosts, points, tasks, waiting, wishes
 from gridtune_steering.bookkeeping.statements import Upsert
 
 _SEE = Upsert(optimizer_hosts, keys=("name",), change=("seen_at", "load"))
+
+_NEEDS = sa.select(
+    *(tasks.c[name] for name in ("id", "state", "host", "host_epoch", "ran_seconds", "running_since")),
+    sa.exists().where(known_results.c.task_id == tasks.c.id, known_results.c.observed.is_(None)).label("has_foreign"),
+    sa.exists().where(wishes.c.task_id == tasks.c.id, wishes.c.point.is_(None)).label("has_wishes"),
+    sa.select(sa.func.count())
+    .where(waiting.c.task_id == tasks.c.id, waiting.c.until > sa.bindparam("now", type_=waiting.c.until.type))
+    .scalar_subquery()
+    .label("n_waiting"),
+    sa.select(sa.func.count())
+    .where(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value)
+    .scalar_subquery()
+    .label("n_ready"),
+).where(tasks.c.id == sa.bindparam("task"))
 
 # --- hosts
 
@@ -99,6 +113,11 @@ def give_up_all(connection: Connection, host: str) -> None:
 
 def _free(connection: Connection, which: sa.ColumnElement[bool], **more: Any) -> None:
     connection.execute(sa.update(tasks).where(which).values(host=None, host_lease_until=None, **more))
+
+
+def needs(connection: Connection, task: str, *, now: datetime) -> Record | None:
+    """Who owns a task, for how long it has run, and what there is for its host to do."""
+    return connection.execute(_NEEDS, {"task": task, "now": now}).one_or_none()
 
 
 def wanting(connection: Connection, host: str, *, now: datetime) -> Sequence[str]:

@@ -208,10 +208,19 @@ def unobserved(connection: Connection, task: str) -> Sequence[Record]:
     return connection.execute(_UNOBSERVED, {"task": task}).all()
 
 
-def observe(connection: Connection, task: str, number: int, *, state: PointState, place: int) -> bool:
-    """Note a point's place in the order of learning, unless its state is another one by now; tells whether it was."""
-    values = {"task": task, "p_number": number, "known_state": state.value, "observed": place}
-    return connection.execute(_OBSERVE, values).rowcount == 1
+def observe(connection: Connection, task: str, learnt: Sequence[tuple[int, PointState, int]]) -> int:
+    """Note, by number and state, the places of points in the order of learning.
+
+    Returns:
+        How many there were; a point whose state is another one by now is left alone.
+    """
+    if not learnt:
+        return 0
+    rows = [
+        {"task": task, "p_number": number, "known_state": state.value, "observed": place}
+        for number, state, place in learnt
+    ]
+    return connection.execute(_OBSERVE, rows).rowcount
 
 
 def wait(connection: Connection, task: str, worker: str, *, until: datetime) -> None:

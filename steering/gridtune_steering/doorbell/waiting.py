@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections import deque
+from dataclasses import dataclass, field
 
 from gridtune_steering.doorbell.port import Listener
 
@@ -28,6 +29,9 @@ class Gate:
 class WaitingRoom:
     """Where the asks of one web process wait for their task's ring. One thread listens for all.
 
+    A ring calls one of those who wait for the task. Whoever has found something calls the next: so a new point makes
+    two asks look, and not all.
+
     Args:
         listener: The process's ear; closed by nobody, it lives as long as the process.
         seats: How many may wait at a time, so that some threads stay free for heartbeats and results.
@@ -36,9 +40,10 @@ class WaitingRoom:
     def __init__(self, listener: Listener, *, seats: int) -> None:
         self._listener = listener
         self._seats = threading.BoundedSemaphore(seats)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._n_rings = 0
         self._last_ring: dict[str, int] = {}
+        self._waiting: dict[str, deque[_Waiting]] = {}
         threading.Thread(target=self._listen, name="waiting-room", daemon=True).start()
 
     def take_seat(self) -> bool:
@@ -51,22 +56,50 @@ class WaitingRoom:
 
     def mark(self) -> int:
         """This moment; take it before looking, so that no ring between looking and waiting is missed."""
-        with self._changed:
+        with self._lock:
             return self._n_rings
 
     def wait(self, task: str, *, since: int, timeout: float) -> None:
-        """Wait until a task rings, or has rung since a moment, for at most *timeout* seconds."""
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._last_ring.get(task, 0) <= since and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
+        """Wait to be called, or return at once if the task has rung since a moment, for at most *timeout* seconds."""
+        me = _Waiting(since)
+        with self._lock:
+            if self._last_ring.get(task, 0) > since:
+                return
+            self._waiting.setdefault(task, deque()).append(me)
+        me.is_called.wait(timeout)
+        with self._lock:
+            queue = self._waiting[task]
+            queue.remove(me)
+            if not queue:
+                del self._waiting[task]
+
+    def call_next(self, task: str) -> None:
+        """Call one who has not looked since the task's last ring: there may be something for it, too."""
+        with self._lock:
+            self._call(task)
+
+    def _call(self, task: str) -> None:
+        ring = self._last_ring.get(task, 0)
+        for waiting in self._waiting.get(task, ()):
+            if waiting.since < ring and not waiting.is_called.is_set():
+                waiting.is_called.set()
+                return
 
     def _listen(self) -> None:
         while True:
             rang = self._listener.wait(60.0)
-            with self._changed:
+            with self._lock:
                 self._n_rings += 1
                 if len(self._last_ring) > _MANY_TASKS:
                     self._last_ring.clear()  # a waiter that misses its ring for that looks again soon
                 self._last_ring.update(dict.fromkeys(rang, self._n_rings))
-                self._changed.notify_all()
+                for task in rang:
+                    self._call(task)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """One who waits, and when it looked last."""
+
+    since: int
+    is_called: threading.Event = field(default_factory=threading.Event)

@@ -61,6 +61,7 @@ class Host:
         self._leaving: set[str] = set()
         self._orphans_since: float | None = None
         self._moved_at = 0.0
+        self._look_for_orphans_at = 0.0
         self._stopping = threading.Event()
 
     @property
@@ -99,7 +100,7 @@ class Host:
     def round(self, tasks: set[str]) -> set[str]:
         """One batch for each of *tasks*, and for those that nobody owned; returns those that want more."""
         self._part_with(self._leaving & set(self._ownerships))
-        new = self._claim()
+        new = self._claim() if self._may_have_orphans(tasks) else set()
         return {
             task
             for task in (tasks & set(self._ownerships)) | new
@@ -109,6 +110,7 @@ class Host:
     def look_around(self) -> None:
         """All that a host does when nobody rings, once."""
         housekeeping.do_duties(self._steering, self._name)
+        self._look_for_orphans_at = 0.0
         unfinished = self.round(set(self._ownerships))
         while unfinished:
             unfinished = self.round(unfinished)
@@ -125,6 +127,14 @@ class Host:
         now = time.monotonic()
         again = {task for task, moment in self._not_before.items() if moment <= now}
         return owning.wanting(self._steering, self._name) | self._live.overdue() | again | self._unsettled
+
+    def _may_have_orphans(self, rang: set[str]) -> bool:
+        """Whether somebody rang whose host this is not, or nobody has looked for a while."""
+        now = time.monotonic()
+        if rang <= set(self._ownerships) and now < self._look_for_orphans_at:
+            return False
+        self._look_for_orphans_at = now + _LOOK_AROUND
+        return True
 
     def _claim(self) -> set[str]:
         if not owning.any_orphans(self._steering):

@@ -35,13 +35,11 @@ def claim(steering: Steering, connection: Connection, task: str, asker: Place, n
     return points.claim_ready(connection, task)
 
 
-def credit(steering: Steering, connection: Connection, task: str, now: datetime) -> int:
-    """How many workers wait for a point that does not exist yet."""
-    waiting = points.n_waiting(connection, task, now=now)
-    takeable = points.count_ready(connection, task)
-    if waiting and takeable:
-        takeable -= _n_untakeable(steering, connection, task, now)
-    return max(waiting - takeable, 0)
+def credit(steering: Steering, connection: Connection, task: str, now: datetime, *, waiting: int, ready: int) -> int:
+    """How many of the workers that are *waiting* wait for a point that does not exist yet."""
+    if waiting and ready:
+        ready -= _n_untakeable(steering, connection, task, now)
+    return max(waiting - ready, 0)
 
 
 def _n_untakeable(steering: Steering, connection: Connection, task: str, now: datetime) -> int:

@@ -15,7 +15,7 @@ from gridtune_common import __version__
 from gridtune_common.protocol import PointState, TaskState
 from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering import optimizers
-from gridtune_steering.bookkeeping import events, known, points, snapshots, tasks, wishes
+from gridtune_steering.bookkeeping import events, hosts, known, points, snapshots, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign import (
     Action,
@@ -132,12 +132,12 @@ def news(steering: Steering, ownership: Ownership) -> News:
     """
     now = steering.clock()
     with steering.database.read() as connection:
-        row = owned(tasks.find(connection, ownership.task), ownership)
-        foreign = [_known(result) for result in known.unobserved(connection, ownership.task)]
-        results = [_result(point) for point in points.unobserved(connection, ownership.task)]
-        credit = claims.credit(steering, connection, ownership.task, now)
+        row = owned(hosts.needs(connection, ownership.task, now=now), ownership)
+        foreign = [_known(result) for result in known.unobserved(connection, row.id)] if row.has_foreign else []
+        results = [_result(point) for point in points.unobserved(connection, row.id)]
+        credit = claims.credit(steering, connection, row.id, now, waiting=row.n_waiting, ready=row.n_ready)
         # one more than can be made now, so that the campaign knows that the search is not over
-        wished = wishes.waiting(connection, ownership.task, limit=credit + 1)
+        wished = wishes.waiting(connection, row.id, limit=credit + 1) if row.has_wishes else []
     return News(
         wishes=[Wish(str(wish.id), wish.parameters) for wish in wished],
         results=[*foreign, *results],
@@ -184,22 +184,30 @@ def write(
 def _observe(connection: Connection, task: str, learnt: Sequence[tuple[Result, int]]) -> None:
     foreign = [(-result.number, place) for result, place in learnt if isinstance(result, Known)]
     known.observe(connection, task, foreign)
-    for result, place in learnt:
-        if isinstance(result, Known):
-            continue
-        state = PointState.DONE if isinstance(result, Told) else PointState.FAILED
-        if not points.observe(connection, task, result.number, state=state, place=place):
-            raise Outdated(f"point {result.number} of task {task}")
+    own = [
+        (result.number, PointState.DONE if isinstance(result, Told) else PointState.FAILED, place)
+        for result, place in learnt
+        if not isinstance(result, Known)
+    ]
+    if points.observe(connection, task, own) < len(own):
+        raise Outdated(f"a point of task {task} that had failed was done after all")
 
 
 def _make(connection: Connection, task: str, suggestions: Sequence[Suggest], now: datetime) -> None:
     """Make points, each with its line in the log; a wish that one fulfils is done with."""
     points.insert(connection, [_point_values(task, suggestion, now) for suggestion in suggestions])
+    lines = [
+        {
+            "kind": "point.suggested",
+            "point": suggestion.number,
+            "details": {"informed_by": suggestion.informed_by, **_provenance(suggestion)},
+        }
+        for suggestion in suggestions
+    ]
+    events.add_many(connection, lines, at=now, actor=ACTOR, task=task)
     for suggestion in suggestions:
-        number, details = suggestion.number, {"informed_by": suggestion.informed_by, **_provenance(suggestion)}
-        events.add(connection, at=now, actor=ACTOR, kind="point.suggested", task=task, point=number, details=details)
         if suggestion.wish is not None:
-            wishes.fulfil(connection, int(suggestion.wish), number)
+            wishes.fulfil(connection, int(suggestion.wish), suggestion.number)
 
 
 def _provenance(suggestion: Suggest) -> dict[str, Any]:

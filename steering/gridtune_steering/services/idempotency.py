@@ -35,6 +35,7 @@ def once_answered(
     effect: Callable[[], T | None],
     *,
     now: datetime,
+    is_known_new: bool = False,
 ) -> T | None:
     """Run *effect* unless this caller's request was answered before; then give that answer.
 
@@ -48,13 +49,14 @@ def once_answered(
         kind: The class of the answer.
         effect: Makes the answer; must not begin a transaction of its own.
         now: When the answer is given.
+        is_known_new: Whether somebody has looked already, in this transaction, and found no answer.
 
     Raises:
         RequestIdReused: The id belongs to another operation or body.
         RequestInProgress: The same request was answered while the effect took place here, which is to be undone.
     """
     fingerprint = _fingerprint(operation, message)
-    earlier = requests.find(connection, caller.token, message.request_id)
+    earlier = None if is_known_new else requests.find(connection, caller.token, message.request_id)
     if earlier is not None:
         if earlier.fingerprint != fingerprint:
             raise RequestIdReused(message.request_id)

@@ -78,13 +78,20 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
 
         # the same ask, sent again, may wait for another while
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
-        _forget_dead_lease(steering, connection, caller, message.request_id, now)
-        lease = once_answered(connection, caller, f"ask {task}", request, Lease, effect, now=now)
+        is_new = not _renew_or_forget(steering, connection, caller, message.request_id, now)
+        operation = f"ask {task}"
+        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, is_known_new=is_new)
     if refusal is not None:
         raise refusal
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease
+
+
+def any_ready(steering: Steering, task: str) -> bool:
+    """Whether there is a point for somebody; not everyone may have each."""
+    with steering.database.read() as connection:
+        return points.count_ready(connection, task) > 0
 
 
 def wait_no_more(steering: Steering, task: str, worker: str) -> None:
@@ -94,22 +101,26 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
         askers.forget(connection, task, worker)
 
 
-def _forget_dead_lease(
+def _renew_or_forget(
     steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
-) -> None:
-    """The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
+) -> bool:
+    """Whether there is an answer to this ask already, and its lease is to be given again.
+
+    The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
 
     If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
     is there for another point.
     """
     earlier = requests.find(connection, caller.token, request_id)
     if earlier is None or "evaluation" not in earlier.answer:
-        return
+        return earlier is not None
     name = earlier.answer["evaluation"]
     if not evaluations.renew(connection, name, until=now + life.lease_time(steering)):
         row = evaluations.find(connection, name)
         if row is None or row.state in {EvaluationState.LOST.value, EvaluationState.STOPPED.value}:
             requests.forget(connection, caller.token, request_id)
+            return False
+    return True
 
 
 def _lease(

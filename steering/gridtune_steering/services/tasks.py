@@ -204,19 +204,13 @@ def end(
     """End a task: its running evaluations are stopped and its open points cancelled, each with its line in the log."""
     # points first: an ask that has just taken one is waited for, and then its evaluation is there to be stopped
     cancelled = points.cancel_open(connection, row.id, now=now)
-    for evaluation, number in evaluations.stop_running(connection, row.id, now=now, message=reason):
-        events.add(
-            connection,
-            at=now,
-            actor=actor,
-            kind="evaluation.stopped",
-            task=row.id,
-            point=number,
-            evaluation=evaluation,
-            details={"message": reason},
-        )
-    for number in cancelled:
-        events.add(connection, at=now, actor=actor, kind="point.cancelled", task=row.id, point=number)
+    stopped = evaluations.stop_running(connection, row.id, now=now, message=reason)
+    lines: list[dict[str, Any]] = [
+        {"kind": "evaluation.stopped", "point": number, "evaluation_id": evaluation, "details": {"message": reason}}
+        for evaluation, number in map(tuple, stopped)
+    ]
+    lines += [{"kind": "point.cancelled", "point": number} for number in cancelled]
+    events.add_many(connection, lines, at=now, actor=actor, task=row.id)
     kind = f"task.{state.value}"
     _set_state(connection, actor, row, state, now, kind=kind, reason=reason, stopped_by=stopped_by)
 
