@@ -263,6 +263,15 @@ def _nobody_is_left(evidence: Evidence) -> Iterator[str]:
         yield f"{pid}: {command}"
 
 
+def _the_service_expected_it_all(evidence: Evidence) -> Iterator[str]:
+    """Whatever happens is told in a line: a traceback is of something that nobody has thought of."""
+    told = (
+        (evidence.outcome.folder / "serve.log").read_text(errors="replace").split("Traceback (most recent call last)")
+    )
+    for before, after in pairwise(told):
+        yield f"{before.splitlines()[-2:]}: {after[:3000]}"
+
+
 def _the_database_is_sound(evidence: Evidence) -> Iterator[str]:
     """The database's own tools find nothing wrong with it."""
     yield from evidence.outcome.deployment.flaws()
@@ -282,5 +291,6 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _nothing_is_stored_in_vain,
     _spools_are_empty,
     _nobody_is_left,
+    _the_service_expected_it_all,
     _the_database_is_sound,
 )
