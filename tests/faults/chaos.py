@@ -181,7 +181,9 @@ def _look_after(scene: Scene, task: str) -> list[str]:
 
 
 def _provide_points(scene: Scene, task: str) -> None:
-    """Have the task extended in time."""
+    """Have the task extended in time, or when the database is back: other faults do not wait for it."""
+    if scene.outage.locked():
+        return
     done = "select count(*) from points where task_id = tasks.id and points.state = 'done'"
     [(n_left,)] = scene.deployment.rows(f"select max_points - ({done}) from tasks")  # noqa: S608 - both are ours
     if n_left < _POINTS_AHEAD / 2:

@@ -42,7 +42,7 @@ _SETTLING_TIME = 10.0
 
 
 class Host:
-    """Owns live campaigns. One thread thinks; another does what must not wait for a slow optimizer.
+    """Owns live campaigns. One thread thinks; others do what must not wait for a slow optimizer, nor for each other.
 
     Args:
         steering: The service's surroundings.
@@ -75,9 +75,10 @@ class Host:
 
     def run(self, listener: Listener) -> None:
         """Work until `stop`, woken through *listener*; then leave all tasks to others."""
-        steward = threading.Thread(target=self._keep_house, name="steward", daemon=True)
+        steward = threading.Thread(target=self._keep_leases, name="steward", daemon=True)
         steward.start()
-        # a slow object store must keep neither the tasks nor their leases waiting, nor the end of this process
+        # what others have locked, or a slow object store, must keep neither the leases waiting nor the end
+        threading.Thread(target=self._keep_house, name="caretaker", daemon=True).start()
         threading.Thread(target=self._keep_storage, name="collector", daemon=True).start()
         _log.info("host %s is at work", self._name, extra={"action": "host_started"})
         next_look = 0.0
@@ -247,17 +248,24 @@ class Host:
         except (OwnershipLost, *TROUBLE):
             _log.info("no snapshot of task %s", ownership.task)
 
-    def _keep_house(self) -> None:
-        """Renew the leases on this host's tasks and do the duties, until `stop`."""
+    def _keep_leases(self) -> None:
+        """Renew the leases on this host's tasks, or let others have some of them, until `stop`."""
         while not self._stopping.wait(_LOOK_AROUND):
             owned = list(self._ownerships)
             shares = self._effort.look(owned)
             try:
                 owning.renew(self._steering, self._name, owned, load=self._effort.load)
-                housekeeping.do_duties(self._steering, self._name)
                 self._share(shares)
                 self._watch_thinking()
             except TROUBLE as error:  # a database that is busy or away comes back; leases may get lost meanwhile
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
+
+    def _keep_house(self) -> None:
+        """Do the duties, until `stop`."""
+        while not self._stopping.wait(_LOOK_AROUND):
+            try:
+                housekeeping.do_duties(self._steering, self._name)
+            except TROUBLE as error:
                 _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
 
     def _share(self, shares: Mapping[str, float]) -> None:
