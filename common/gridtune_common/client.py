@@ -235,6 +235,10 @@ class Client:
         """Send intermediate metrics and renew the lease."""
         return self._call("POST", f"/evaluations/{evaluation}/reports", protocol.Verdict, body=message)
 
+    def signs(self, message: protocol.Signs) -> protocol.Verdicts:
+        """Renew the leases of several evaluations, and send intermediate metrics of theirs."""
+        return self._call("POST", "/evaluations/signs", protocol.Verdicts, body=message)
+
     def tell(self, evaluation: str, message: protocol.Tell) -> protocol.Outcome:
         """Deliver the final metrics."""
         return self._call("POST", f"/evaluations/{evaluation}/tell", protocol.Outcome, body=message)

@@ -38,12 +38,14 @@ from gridtune_common.protocol import (
     PointPage,
     Release,
     Reports,
+    Signs,
     SubmitTask,
     Task,
     TaskPage,
     Tell,
     TokenList,
     Verdict,
+    Verdicts,
     WorkerHosts,
 )
 from gridtune_steering import report as html_report
@@ -269,6 +271,12 @@ def heartbeat(context: Context, evaluation: str, *, body: Heartbeat) -> Verdict:
 def report(context: Context, evaluation: str, *, body: Reports) -> Verdict:
     """Report intermediate metrics, and renew the lease."""
     return leases.report(context.steering, context.caller, evaluation, body)
+
+
+@route("POST", "/evaluations/signs", access=Access.EVALUATE, body=Signs, returns=Verdicts)
+def signs(context: Context, *, body: Signs) -> Verdicts:
+    """Take signs of life of several evaluations at a time."""
+    return leases.signs(context.steering, context.caller, body)
 
 
 @route("POST", "/evaluations/<evaluation>/tell", access=Access.EVALUATE, body=Tell, returns=Outcome)

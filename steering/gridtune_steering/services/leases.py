@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     Advice,
     Ask,
@@ -15,8 +16,11 @@ from gridtune_common.protocol import (
     Lease,
     PointState,
     Reports,
+    Scope,
+    Signs,
     TaskState,
     Verdict,
+    Verdicts,
 )
 from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
@@ -24,7 +28,7 @@ from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
-from gridtune_steering.services.errors import DoesNotFit, HostSetAside, SteeringError, TaskHasEnded
+from gridtune_steering.services.errors import DoesNotFit, HostSetAside, NotFound, SteeringError, TaskHasEnded, Unusable
 from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
@@ -32,6 +36,8 @@ from gridtune_steering.services.times import iso
 
 #: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
 _WAITING_SLACK = timedelta(seconds=5)
+#: The most signs of life in one message.
+_MOST_SIGNS = 100
 #: The service's own hand in the audit log.
 _REAPER = "gridtune/reaper"
 
@@ -210,11 +216,40 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        held = evaluations.hold(connection, evaluation, message.epoch, until=now + life.lease_time(steering))
-        if held is None:
-            return _report_late(steering, connection, caller, evaluation, message, now)
-        life.refuse_strangers(connection, caller, evaluation, held.task_id)
-        evaluations.add_reports(connection, evaluation, message.reports, now=now)
+        return _report(steering, connection, caller, evaluation, message, now)
+
+
+def signs(steering: Steering, caller: Caller, message: Signs) -> Verdicts:
+    """Take signs of life of several evaluations in one transaction; one that is not known here is lost.
+
+    Raises:
+        Unusable: There are too many.
+    """
+    if len(message.signs) > _MOST_SIGNS:
+        raise Unusable("too much at a time", [Flaw("signs", f"there are {len(message.signs)}; send {_MOST_SIGNS}")])
+    now = steering.clock()
+    verdicts: dict[int, Verdict] = {}
+    with steering.database.write() as connection:
+        # in one order for all agents, so that none waits for another in a circle
+        for place, sign in sorted(enumerate(message.signs), key=lambda entry: entry[1].evaluation):
+            reports = Reports(sign.epoch, sign.reports)
+            try:
+                verdicts[place] = _report(steering, connection, caller, sign.evaluation, reports, now)
+            except NotFound as error:
+                verdicts[place] = Verdict(Advice.LOST, str(error))
+    return Verdicts([verdicts[place] for place in range(len(message.signs))])
+
+
+def _report(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict:
+    if caller.scope is not Scope.TASK:
+        life.refuse_strangers(connection, caller, evaluation)
+    until = now + life.lease_time(steering)
+    held = evaluations.hold(connection, evaluation, message.epoch, until=until, task=caller.task)
+    if held is None:
+        return _report_late(steering, connection, caller, evaluation, message, now)
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return go_on(steering, held, now)
 
 
