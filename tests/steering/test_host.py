@@ -74,7 +74,7 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
     task = bench.submit(points=1, retry={"lost": 1})
     late = bench.lease(task)
     bench.clock.advance(61.0)
-    leases.reap(bench.steering, bench.clock())
+    leases.reap(bench.steering)
     news = hosting.news
 
     def read_then_hear(steering: Steering, ownership: owning.Ownership) -> hosting.News:

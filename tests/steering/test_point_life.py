@@ -356,7 +356,7 @@ class PointLife(RuleBasedStateMachine):
         self.bench.clock.advance(seconds)
         if notices:
             self.model.lose_expired(self.bench.clock())
-            leases.reap(self.bench.steering, self.bench.clock())
+            leases.reap(self.bench.steering)
 
     @rule(reachable=st.booleans())
     def be_silent_for_a_lease(self, reachable: bool) -> None:

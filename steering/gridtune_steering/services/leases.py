@@ -305,12 +305,13 @@ def verdict_of_ended(row: Record) -> Verdict:
     return Verdict(Advice.STOP, row.message or f"the evaluation is {row.state}")
 
 
-def reap(steering: Steering, now: datetime, *, limit: int = 200) -> list[str]:
-    """Take the points back of workers that were silent at *now*; the next worker gets them, one attempt older.
+def reap(steering: Steering, *, at: datetime | None = None, limit: int = 200) -> list[str]:
+    """Take the points back of workers that were silent *at* a time; the next worker gets them, one attempt older.
 
     Returns:
         The tasks in which something was lost.
     """
+    now = at or steering.clock()
     touched, silent = set(), []
     with steering.database.write() as connection:
         for found in evaluations.expired(connection, now=now, limit=limit):
