@@ -314,7 +314,8 @@ def reap(steering: Steering, *, at: datetime | None = None, limit: int = 200) ->
     now = at or steering.clock()
     touched, silent = set(), []
     with steering.database.write() as connection:
-        for found in evaluations.expired(connection, now=now, limit=limit):
+        silent_now = evaluations.expired(connection, now=now, limit=limit)
+        for found in sorted(silent_now, key=lambda found: found.id):  # the order of `signs`
             row = evaluations.find_for_update(connection, found.id)
             if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
                 continue
