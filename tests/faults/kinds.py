@@ -217,6 +217,7 @@ def _fill_disk(scene: Scene) -> Harm | None:
     berth = scene.living()
     if berth is None or berth.agent is None:
         return None
+    berth.is_mute = True
     return berth.name, _forbid_writing(scene, berth.agent.pid)
 
 
