@@ -67,8 +67,8 @@ class Postgres:
 
     @property
     def pid(self) -> int:
-        """The process that starts all others of the server."""
-        return int((self.data / "postmaster.pid").read_text().split()[0])
+        """The process that all others of the server are below, while it runs."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
     def start(self) -> None:
         """Start the server, or start it again, and wait until it answers."""

@@ -13,6 +13,7 @@ from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
 from gridtune_steering.host.effort import Effort, to_give_away
 from gridtune_steering.host.live import LiveCampaigns, OptimizerBroken
+from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
 from gridtune_steering.services import collecting, hosting, housekeeping, owning
 from gridtune_steering.services.hosting import News, Outdated
@@ -186,9 +187,13 @@ class Host:
 
     def _batch(self, ownership: Ownership) -> bool:
         news = hosting.news(self._steering, ownership)
+        started = time.monotonic()
         with self._effort.on(ownership.task), self._live.thinking(ownership, news.elapsed) as campaign:
             learnt, actions = _learn(campaign, news)
             made = _make_points(campaign, news.credit)
+        if learnt or made:
+            thinking = instruments.THINKING_SECONDS.labels(self._live.algorithm_of(ownership.task))
+            thinking.observe(time.monotonic() - started)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
         self._live.keep_snapshot(ownership, unless_below=_MOST_REPEATED)

@@ -15,6 +15,7 @@ from gridtune_common import __version__
 from gridtune_common.protocol import TaskState
 from gridtune_steering.bookkeeping import hosts, tasks
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tasks import pause
 
@@ -76,6 +77,7 @@ def claim(steering: Steering, host: str) -> list[Ownership]:
         untried = [row.id for row in found if not row.strikes]
         suspects = [row.id for row in found if 0 < row.strikes < _MOST_STRIKES]
         claimed = hosts.own(connection, host, untried or suspects[:1], until=until)
+    instruments.TASK_CLAIMS.inc(len(claimed))
     for row in poisoned:
         steering.bell.ring_askers(row.id)
     return [Ownership(task=row.id, host=host, epoch=row.host_epoch) for row in claimed]
