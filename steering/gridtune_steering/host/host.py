@@ -15,7 +15,7 @@ from gridtune_steering.host.effort import Effort, to_give_away
 from gridtune_steering.host.live import LiveCampaigns, OptimizerBroken
 from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
-from gridtune_steering.services import collecting, hosting, housekeeping, owning
+from gridtune_steering.services import archiving, collecting, hosting, housekeeping, owning
 from gridtune_steering.services.hosting import News, Outdated
 from gridtune_steering.services.owning import Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
@@ -303,11 +303,14 @@ class Host:
         while not self._stopping.wait(_LOOK_AROUND):
             try:
                 done = collecting.do_duty(self._steering, self._name)
+                n_archived = archiving.do_duty(self._steering, self._name)
             except (*TROUBLE, StoreError) as error:
                 why = in_short(error)
                 _log.error("storage was not cleaned up, trying again: %s", why, extra={"action": "collecting_failed"})
                 self._stopping.wait(_STORE_PAUSE)
                 continue
+            if n_archived:
+                _log.info("archived %d tasks", n_archived, extra={"action": "archived"})
             if done is not None and (done.deleted or done.strays):
                 _log.info(
                     "deleted %d objects, and %d that nobody knew",
