@@ -27,6 +27,8 @@ _LATER = frozenset({408, 429, 502, 503, 504})
 #: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
+#: Seconds that a large task may take to be archived.
+_ARCHIVE_TIME = 600.0
 _LOOPBACK = "localhost,127.0.0.1,::1"
 #: How urllib3 begins what it says of a connection, with or without the address of an object.
 _CONNECTION = re.compile(r"^(<.*? object at 0x\w+>|\w*Connection\w*\(.*?\)): ")
@@ -148,6 +150,11 @@ class Client:
     def delete_task(self, task: str) -> None:
         """Delete an ended task with all its points; its audit events stay."""
         self._request("DELETE", f"/tasks/{quote(task, safe='')}", query={"request_id": new_request_id()})
+
+    def archive_task(self, task: str) -> protocol.TaskSummary:
+        """Move an ended task out of the service's database, for operators; its export can still be read."""
+        path = f"/tasks/{quote(task, safe='')}/archive"
+        return _decoded(protocol.TaskSummary, self._request("POST", path, wait=_ARCHIVE_TIME))
 
     def payload(self, task: str) -> protocol.Payload:
         """What an agent needs to evaluate the task's points."""
@@ -302,7 +309,7 @@ class Client:
                 url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies, verify=self._verify
             )
         except requests.RequestException as error:
-            raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
+            raise Unreachable(f"cannot reach the object store: {reason_of(error)}") from error
         return _checked(answer).content
 
     def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
@@ -382,7 +389,7 @@ class Client:
             try:
                 answer = self._session.request(method, url, **arguments)
             except requests.RequestException as error:
-                trouble, pause = f"cannot reach {self.server}: {_plain(error)}", delay
+                trouble, pause = f"cannot reach {self.server}: {reason_of(error)}", delay
                 cause: Optional[requests.RequestException] = error
             else:
                 if answer.status_code not in _LATER:
@@ -435,7 +442,7 @@ def _checked(answer: requests.Response) -> requests.Response:
     raise Refused(answer.status_code, problem)
 
 
-def _plain(error: requests.RequestException) -> str:
+def reason_of(error: requests.RequestException) -> str:
     """The innermost reason of a network error, without the object addresses that requests puts around it."""
     reason: Any = error.args[0] if error.args else error
     while getattr(reason, "reason", None) is not None:

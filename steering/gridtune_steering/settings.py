@@ -51,6 +51,9 @@ class Settings:
         storage_grace_seconds: How long a checkpoint stays after it was superseded.
         storage_keep_seconds: How long the last checkpoints of a point stay after its end.
         storage_abandon_seconds: How long an upload may take; then it is given up unless its evaluation runs.
+        archive_after_seconds: How long after its end a task is moved out of the database into the object store; 0 for
+            never.
+        event_memory_seconds: How long the audit log of deleted tasks is kept; 0 for ever.
         storage_task_quota: The most that may be stored for one task; 0 for no limit.
         storage_user_quota: The most that may be stored for all tasks of one user; 0 for no limit.
         object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
@@ -85,6 +88,8 @@ class Settings:
     storage_grace_seconds: float = 3600.0
     storage_keep_seconds: float = 86_400.0
     storage_abandon_seconds: float = 86_400.0
+    archive_after_seconds: float = 0.0
+    event_memory_seconds: float = 0.0
     storage_task_quota: Bytes = 0
     storage_user_quota: Bytes = 0
     object_store: str = ""
@@ -113,6 +118,9 @@ class Settings:
         ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is not above zero")
+        for name in ("archive_after_seconds", "event_memory_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is below zero")
         if self.threads < 2:
             raise ConfigurationError(f"{_PREFIX}THREADS: must be at least 2, or a waiting ask stops all others")
         if self.host_lease_seconds <= 3:

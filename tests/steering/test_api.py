@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from openapi_spec_validator import validate
 from sqlalchemy.exc import OperationalError
 
@@ -28,7 +29,7 @@ from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull,
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
-from service_bench import Bench, document
+from service_bench import Bench, document, on_sqlite
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
 
@@ -110,6 +111,38 @@ def test_only_two_routes_are_signed() -> None:
     assert {entry.name for entry in ROUTES if entry.access is Access.SIGNED} == {"put_part", "get_object"}
 
 
+def test_an_archived_task_is_listed_exported_and_gone(api: Api, bench: Bench) -> None:
+    """Its export in every form; all other routes answer 410 and say what to do, and asking agents hear that too."""
+    task = api.submit(points=1)
+    bench.tell(bench.lease(task))
+    bench.work()
+    before = {form: api.call("GET", f"/tasks/{task}/export?format={form}").data for form in ("csv", "html")}
+
+    archived = api.call("POST", f"/tasks/{task}/archive")
+
+    assert (archived.status_code, bool(archived.get_json()["archived_at"])) == (200, True)
+    assert api.call("GET", "/tasks").get_json()["items"] == [archived.get_json()]
+    assert api.call("GET", f"/tasks/{task}/export").get_json()["points"][0]["state"] == "done"
+    assert api.call("GET", f"/tasks/{task}/export?format=csv").data == before["csv"]
+    assert b"<html" in api.call("GET", f"/tasks/{task}/export?format=html").data
+    ask = {"request_id": "r1", "worker": "w"}
+    for method, path, body in [
+        ("GET", "", None),
+        ("GET", "/points", None),
+        ("GET", "/points/0", None),
+        ("GET", "/best", None),
+        ("GET", "/events", None),
+        ("GET", "/payload", None),
+        ("PATCH", "", {"request_id": "r2", "action": "resume"}),
+        ("POST", "/ask", ask),
+    ]:
+        answer = api.call(method, f"/tasks/{task}{path}", body)
+        assert (answer.status_code, answer.get_json()["type"]) == (410, "urn:gridtune:problem:TaskArchived")
+        assert f"gridtune export {task}" in answer.get_json()["detail"]
+    assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
+    assert api.call("GET", f"/tasks/{task}/export").status_code == 404
+
+
 def test_few_routes_are_open() -> None:
     """Opening a route is a decision, to be made here as well."""
     assert {entry.name for entry in ROUTES if entry.access is Access.OPEN} == {
@@ -181,6 +214,7 @@ def test_users_make_no_tokens_for_others(api: Api) -> None:
         assert api.call("POST", "/tokens", message, secret=ann).status_code == 403
 
 
+@on_sqlite
 def test_a_repeated_request_for_a_token_gives_the_same_secret(api: Api, bench: Bench) -> None:
     """Idempotent, though the secret is stored nowhere."""
     message = {"request_id": "r1", "scope": "user", "user": "ann"}
@@ -542,7 +576,8 @@ def test_a_deleted_task_is_gone_and_its_events_stay(api: Api, bench: Bench) -> N
     assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
     assert api.call("GET", f"/tasks/{task}").status_code == 404
     with bench.steering.database.read() as connection:
-        kinds = connection.exec_driver_sql("SELECT kind FROM events WHERE task_id = ?", (task,)).scalars().all()
+        query = sa.text("SELECT kind FROM events WHERE task_id = :task ORDER BY id")
+        kinds = connection.execute(query, {"task": task}).scalars().all()
     assert kinds[-1] == "task.deleted"
 
 

@@ -18,12 +18,13 @@ from gridtune_common.parent import stop_with_parent
 from gridtune_steering import logs
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
-from gridtune_steering.bookkeeping.database import TROUBLE
+from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.doorbell import WaitingRoom
 from gridtune_steering.metrics import files
 from gridtune_steering.services import housekeeping
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import end_with_any_thread
 
 _log = logging.getLogger("gridtune.web")
 #: Seconds that requests in progress get at the end; longer ones are repeated by their clients.
@@ -74,6 +75,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> Flask:
         """Make the application, in the worker."""
+        end_with_any_thread()
         files.reserve()
         steering, bell = assemble(self._settings)
         threading.Thread(target=_be_present, args=(steering,), name="presence", daemon=True).start()
@@ -86,8 +88,8 @@ def _be_present(steering: Steering) -> None:
     while True:
         try:
             housekeeping.note_presence(steering)
-        except TROUBLE:
-            _log.exception("the database did not answer", extra={"action": "database_away"})
+        except TROUBLE as error:
+            _log.error("the database did not answer: %s", in_short(error), extra={"action": "database_away"})
         time.sleep(_PRESENCE_PACE)
 
 

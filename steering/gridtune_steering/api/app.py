@@ -23,7 +23,7 @@ from gridtune_steering.api.context import Context
 from gridtune_steering.api.guard import Crowd, RateLimit, Turns
 from gridtune_steering.api.later import RETRY_AFTER
 from gridtune_steering.api.routing import ROUTES, Access, Route
-from gridtune_steering.bookkeeping.database import TROUBLE
+from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
@@ -181,7 +181,7 @@ def _refuse(error: HTTPException) -> Response:
 
 def _come_back(error: Exception) -> Response:
     """The database is busy, full or away: clients try again."""
-    _log.error("%s %s: the database did not answer", request.method, request.path, exc_info=error)
+    _log.error("%s %s: the database did not answer: %s", request.method, request.path, in_short(error))
     detail = "the database did not answer; try again"
     return problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "DatabaseAway", detail, request.path)
 

@@ -26,6 +26,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TaskHasEnded: HTTPStatus.GONE,
+    errors.TaskArchived: HTTPStatus.GONE,
     errors.TooLittleTime: HTTPStatus.CONFLICT,
     errors.DoesNotFit: HTTPStatus.CONFLICT,
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

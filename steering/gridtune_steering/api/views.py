@@ -9,7 +9,6 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from gridtune_common import wire
 from gridtune_common.protocol import (
     AddedPoints,
     AddPoints,
@@ -36,6 +35,7 @@ from gridtune_common.protocol import (
     SubmitTask,
     Task,
     TaskPage,
+    TaskSummary,
     Tell,
     TokenList,
     Verdict,
@@ -49,6 +49,7 @@ from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, 
 from gridtune_steering.api.routing import Access, route
 from gridtune_steering.metrics import instruments
 from gridtune_steering.services import (
+    archiving,
     imports,
     leases,
     records,
@@ -104,8 +105,14 @@ def change_task(context: Context, task: str, *, body: ChangeTask) -> Task:
 
 @route("DELETE", "/tasks/<task>", access=Access.USER, query=DeleteQuery, status=HTTPStatus.NO_CONTENT)
 def delete_task(context: Context, task: str, *, query: DeleteQuery) -> None:
-    """Delete an ended task with all its points."""
+    """Delete an ended task with all its points, archived or not."""
     tasks.delete(context.steering, context.caller, task, query.request_id)
+
+
+@route("POST", "/tasks/<task>/archive", access=Access.USER, returns=TaskSummary)
+def archive_task(context: Context, task: str) -> TaskSummary:
+    """Move an ended task out of the database; its export can still be read (operators)."""
+    return archiving.archive(context.steering, context.caller, task)
 
 
 @route("GET", "/tasks/<task>/payload", access=Access.EVALUATE, returns=Payload)
@@ -172,13 +179,13 @@ def list_events(context: Context, task: str, *, query: EventQuery) -> EventPage:
     content=("application/json", "text/csv", "text/html"),
 )
 def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
-    """Export everything as JSON, the points as CSV, or a report as HTML."""
-    exported = records.export(context.steering, context.caller, task)
+    """Export everything as JSON, the points as CSV, or a report as HTML; also of archived tasks."""
+    if query.format == "json":
+        return Response(archiving.document(context.steering, context.caller, task), mimetype="application/json")
+    exported = archiving.export(context.steering, context.caller, task)
     if query.format == "csv":
         return Response(records.as_csv(exported), mimetype="text/csv")
-    if query.format == "html":
-        return Response(html_report.render(exported), mimetype="text/html")
-    return Response(wire.dump(exported), mimetype="application/json")
+    return Response(html_report.render(exported), mimetype="text/html")
 
 
 # --- evaluations

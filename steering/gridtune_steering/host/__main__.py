@@ -12,6 +12,7 @@ from gridtune_steering import logs
 from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import end_with_any_thread
 
 #: What tells numerical libraries how many threads to use; they read it when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -25,6 +26,7 @@ def main() -> None:
         )  # models are small: threads that fight for cores make them ten times slower
     settings = Settings.from_environment()
     logs.set_up(settings)
+    end_with_any_thread()
     steering, bell = assemble(settings)
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     with bell.listen_as_host() as listener:

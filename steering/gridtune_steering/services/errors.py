@@ -6,6 +6,7 @@ SteeringError
 ├── NotFound            no such task, point, evaluation, file or token
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
+├── TaskArchived        the task is in the archive, where its export can be read and nothing else
 ├── TooLittleTime       the worker's walltime ends before it could get anywhere
 ├── DoesNotFit          the worker lacks what the task requires
 ├── QuotaExceeded       the task or its owner has too much in storage
@@ -49,6 +50,15 @@ class Conflict(SteeringError):  # noqa: N818
 
 class TaskHasEnded(SteeringError):  # noqa: N818
     """The task hands out no more points."""
+
+
+class TaskArchived(SteeringError):  # noqa: N818
+    """The task is in the archive, where its export can be read and nothing else."""
+
+    def __init__(self, task: str, at: str) -> None:
+        super().__init__(
+            f"task {task!r} was archived at {at}; all that is known of it is in its export: gridtune export {task}"
+        )
 
 
 class TooLittleTime(SteeringError):  # noqa: N818
