@@ -395,7 +395,7 @@ class Client:
                 if answer.status_code not in _LATER:
                     return _checked(answer)
                 trouble = f"{self.server} answered {answer.status_code} {answer.reason}"
-                pause, cause = max(delay, _retry_after(answer) or 0.0), None
+                pause, cause = max(delay, _later(_retry_after(answer) or 0.0)), None
             if time.monotonic() + pause > deadline:
                 raise Unreachable(trouble) from cause
             time.sleep(pause)
@@ -408,6 +408,11 @@ def _backoff() -> Iterator[float]:
     while True:
         yield random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter is no secret
         ceiling = min(ceiling * 2, 10.0)
+
+
+def _later(seconds: float) -> float:
+    """Not before *seconds*, and not together with all others who were told the same."""
+    return random.uniform(seconds, 1.25 * seconds)  # noqa: S311 - jitter is no secret
 
 
 def _retry_after(answer: requests.Response) -> Optional[float]:

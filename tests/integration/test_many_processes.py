@@ -165,7 +165,7 @@ def test_every_process_is_replaced_while_agents_work(postgres: Postgres, tmp_pat
 
 
 def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tmp_path: Path) -> None:
-    """Tokens and addresses that one process makes have to be good for all."""
+    """Tokens and addresses that one process makes have to be good for all. What is missing is said in a line."""
     url = postgres.new_database()
     environment = {**os.environ, "GRIDTUNE_STEERING_DATABASE": url}
 
@@ -176,6 +176,9 @@ def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tm
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "service.key").write_text("00" * 32)
     before = say("host", "--data", str(tmp_path / "other"))
+    environment["GRIDTUNE_STEERING_DATABASE"] = "postgresql://gridtune:sesame@127.0.0.1:9/gridtune"
+    away = say("host", "--data", str(tmp_path / "other"))
+    environment["GRIDTUNE_STEERING_DATABASE"] = url
     made = say("migrate", "--data", str(tmp_path / "data"))
     again = say("migrate", "--data", str(tmp_path / "data"))
     without = say("web", "--data", str(tmp_path / "third"), "--port", "0")
@@ -183,6 +186,9 @@ def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tm
     postgres.drop(url)
 
     assert "run 'gridtune migrate' first" in before
+    assert away.startswith("3 error: the database of GRIDTUNE_STEERING_DATABASE does not answer: ")
+    assert away.count("\n") == 1
+    assert "sesame" not in away
     assert made.startswith("0 applied: 0001, 0002")
     assert again == "0 the database was up to date\n"
     assert "copy it from the machine that ran 'gridtune migrate'" in without

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
+from sqlalchemy.engine import Connection
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
@@ -22,6 +25,7 @@ from gridtune_common.protocol import (
     TaskState,
     Tell,
 )
+from gridtune_steering.bookkeeping import duties
 from gridtune_steering.campaign import Finish, StopRule
 from gridtune_steering.services import hosting, housekeeping, leases, owning, records, results, tasks
 from gridtune_steering.services.access import Caller
@@ -117,6 +121,26 @@ def test_a_service_that_nobody_could_reach_calls_nobody_lost(bench: Bench) -> No
     lose(bench)
     assert detail(bench, task).point.state is PointState.READY
     assert lease.attempt == 1
+
+
+def test_a_database_that_stood_still_calls_nobody_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that waits for a server that is frozen ends much later; nobody could be heard meanwhile."""
+    task = bench.submit()
+    bench.lease(task)
+    bench.work()
+    last_run = duties.last_run
+
+    def stand_still(connection: Connection, name: str) -> datetime | None:
+        found = last_run(connection, name)
+        bench.clock.advance(3600.0)
+        return found
+
+    monkeypatch.setattr(duties, "last_run", stand_still)
+    housekeeping.do_duties(bench.steering, "h1")
+    monkeypatch.undo()
+    bench.work()
+
+    assert detail(bench, task).point.state is PointState.RUNNING
 
 
 def test_a_silent_worker_goes_on_if_nobody_took_its_point(bench: Bench) -> None:

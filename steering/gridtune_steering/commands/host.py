@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Work until SIGTERM or Ctrl-C."""
-    processes.start_logging()
     settings = join(arguments.data)
     processes.run(processes.supervisor_of(processes.optimizer_hosts(settings, arguments.processes)))
     return 0

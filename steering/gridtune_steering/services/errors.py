@@ -13,7 +13,9 @@ SteeringError
 ├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 ├── RequestIdReused     a request id came back with another request
-└── RequestInProgress   the same request is being answered at this moment
+├── RequestInProgress   the same request is being answered at this moment
+├── TooManyRequests     the token has asked for more than its share; says when to come again
+└── TooBusy             more requests are being answered than this process takes
 """
 
 from __future__ import annotations
@@ -102,3 +104,18 @@ class RequestInProgress(SteeringError):  # noqa: N818
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"request {request_id!r} is being answered just now; send it again for the answer")
+
+
+class TooManyRequests(SteeringError):  # noqa: N818
+    """A token asks for more than its share; nothing was done."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__("this token sends more requests than one may; nothing was done, come again a little later")
+
+
+class TooBusy(SteeringError):  # noqa: N818
+    """More requests are on hand than can be answered soon; nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__("the service has too much to do at this moment; nothing was done, come again a little later")

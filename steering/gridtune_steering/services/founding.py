@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gridtune_common.errors import ConfigurationError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gridtune_common.errors import ConfigurationError, Unreachable
 from gridtune_steering.bookkeeping import facts
-from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.bookkeeping.database import TROUBLE, Database, in_short
 from gridtune_steering.identity.secrets import fingerprint, service_key
 from gridtune_steering.services import tokens
 from gridtune_steering.services.steering import Steering
@@ -20,9 +23,11 @@ def found(steering: Steering, *, finish: bool = False) -> list[str]:
 
     Raises:
         ConfigurationError: The database belongs to a service with another key.
+        Unreachable: The database does not answer.
     """
     database = steering.database
-    before = database.revision()
+    with _reaching_it():
+        before = database.revision()
     path = database.path_from(before, finish=finish or database.is_embedded)
     if path:
         database.migrate(path[-1])
@@ -39,9 +44,12 @@ def check(steering: Steering) -> None:
 
     Raises:
         ConfigurationError: The schema is too old, or the key is another one.
+        Unreachable: The database does not answer.
     """
     database = steering.database
-    missing = database.path_from(database.revision(), finish=False)
+    with _reaching_it():
+        before = database.revision()
+    missing = database.path_from(before, finish=False)
     if missing:
         raise ConfigurationError(f"the database lacks {', '.join(missing)}; run 'gridtune migrate' first")
     _check_key(steering)
@@ -53,6 +61,14 @@ def left_to_finish(settings: Settings) -> list[str]:
     left = database.path_from(database.revision(), finish=True)
     database.close()
     return left
+
+
+@contextmanager
+def _reaching_it() -> Iterator[None]:
+    try:
+        yield
+    except TROUBLE as error:
+        raise Unreachable(f"the database of GRIDTUNE_STEERING_DATABASE does not answer: {in_short(error)}") from error
 
 
 def _check_key(steering: Steering) -> None:
