@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
@@ -34,6 +35,8 @@ _STORE_PAUSE = 30.0
 _LEAVE_TO_OTHERS = 2.0
 #: Who thinks about one task for so many seconds leaves the others to those who have time.
 _ABSORBED = 3.0
+#: A process in which no thread could do anything for so many seconds shows where, and ends.
+_FROZEN = 60.0
 #: Seconds after which an optimizer is asked again that has failed, each time; then its task is paused.
 _SECOND_THOUGHTS = (1.0, 5.0)
 #: Rebuilding a campaign may mean to think all of it again: it may take so many times as long as one round.
@@ -256,6 +259,7 @@ class Host:
     def _keep_leases(self) -> None:
         """Renew the leases on this host's tasks, or let others have some of them, until `stop`."""
         while not self._stopping.wait(_LOOK_AROUND):
+            faulthandler.dump_traceback_later(_FROZEN, exit=True)  # native code may hold all threads, this one too
             owned = list(self._ownerships)
             shares = self._effort.look(owned)
             try:
@@ -264,6 +268,8 @@ class Host:
                 self._watch_thinking()
             except TROUBLE as error:  # a database that is busy or away comes back; leases may get lost meanwhile
                 _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
+
+        faulthandler.cancel_dump_traceback_later()
 
     def _keep_house(self) -> None:
         """Do the duties, until `stop`."""
