@@ -19,5 +19,5 @@ ENV HOME=/tmp
 VOLUME /data
 EXPOSE 8480
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=5s --start-period=180s CMD ["test", "-e", "/tmp/ready"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=180s CMD test -e /tmp/ready
 CMD ["/usr/bin/python3", "/usr/local/bin/objectstore"]

@@ -187,7 +187,7 @@ class Store:
 
     def _start_monitor(self) -> None:
         self._start("monitor", "ceph-mon", "--foreground", "--id=a")
-        self._wait("the monitor", lambda: _succeeds("ceph", "--connect-timeout=5", "status"))
+        self._wait("the monitor", lambda: bool(_run("ceph", "--connect-timeout=5", "status")))
 
     def _grow(self) -> None:
         file = self._folder / "osd" / "block"
@@ -255,11 +255,16 @@ class Store:
 
     def _wait(self, what: str, look: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while not look():
+        said = ""
+        while time.monotonic() < deadline:
+            try:
+                if look():
+                    return
+            except Trouble as error:
+                said = f": {error}"
             self._check_daemons()
-            if time.monotonic() > deadline:
-                raise Trouble(f"waited in vain for {what}")
             time.sleep(0.3)
+        raise Trouble(f"waited in vain for {what}{said}")
 
     def _check_daemons(self) -> None:
         for name, daemon in self._daemons.items():
