@@ -65,7 +65,7 @@ class Deployment:
         done = subprocess.run(
             [self.folder / "up", *names], env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr + self.compose("logs", "--no-color", "--tail=50")
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def compose(self, *words: str) -> str:
         """What a command of docker-compose prints."""
@@ -162,6 +162,7 @@ def deployment(
     """A copy of deploy/ for an engine that has no networks: the definitions are changed in that alone."""
     folder = tmp_path_factory.mktemp("deployment") / "deploy"
     shutil.copytree(ROOT / "deploy", folder, ignore=shutil.ignore_patterns("secrets", ".env", "compose.override.yaml"))
+    shutil.copytree(ROOT / "containers", folder.with_name("containers"))
     port, web, database, objects, monitor = (free_port() for _ in range(5))
     addresses = {
         "listen 8443": f"listen 127.0.0.1:{port}",
