@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import yaml
 
 from gridtune_common import wire
 from gridtune_common.client import Client
-from gridtune_common.protocol import EvaluationState, Export, PointState
+from gridtune_common.protocol import EvaluationState, Export, PointState, TaskState
 from real_service import GRIDTUNE, free_port, wait_for
 from servers import images
 from servers.ceph import Ceph
@@ -29,10 +29,12 @@ from service_bench import document
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("docker-compose", "nginx", "curl", "openssl", "postgres", "radosgw")
-#: Ten steps, each of which changes a state that a later worker goes on with.
+#: Sixteen steps, each of which changes a state that a later worker goes on with.
 TRAIN = """
-import json, os, time
+import json, os, signal, sys, time
 import gridtune
+leaving = []
+signal.signal(signal.SIGTERM, lambda *_: leaving.append(1))
 step = json.load(open("state.json")) if os.path.exists("state.json") else 0
 while step < 16:
     time.sleep(0.4)
@@ -41,6 +43,8 @@ while step < 16:
         json.dump(step, draft)
     os.replace("draft", "state.json")
     gridtune.report(step, loss=step)
+    if leaving:
+        sys.exit(0)
 print("word " * 9_999)
 gridtune.result(loss=(gridtune.params()["x"] - 1) ** 2)
 """
@@ -54,6 +58,7 @@ class Deployment:
     folder: Path
     port: int
     environment: Mapping[str, str]
+    agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -83,11 +88,10 @@ class Deployment:
         return self.docker.run("inspect", "--format", what, self.container(service))
 
     def kill(self, service: str) -> None:
-        """Kill a container's first process by ``kill -9``, and wait until Docker has started it again."""
+        """Kill a container's first process by ``kill -9``, and wait until Docker has started another one."""
         pid = int(self.look(service, "{{.State.Pid}}"))
         os.kill(pid, signal.SIGKILL)
         wait_for("a new life", lambda: int(self.look(service, "{{.State.Pid}}")) not in (0, pid))
-        self.wait_for_health(service)
 
     def wait_for_health(self, service: str) -> None:
         """Wait until Docker calls a container healthy."""
@@ -121,7 +125,16 @@ class Deployment:
     def start_agent(self, task: str, work: Path) -> subprocess.Popen[bytes]:
         """Start an agent that knows nothing but the proxy."""
         command, environment = self.command("agent", "--task", task, "--slots", "2", "--work-dir", str(work))
-        return subprocess.Popen(command, env=environment)
+        agent = subprocess.Popen(command, env=environment)
+        self.agents.append(agent)
+        return agent
+
+    def end(self) -> None:
+        """End whatever still runs, and remove what it has stored."""
+        for agent in self.agents:
+            agent.kill()
+            agent.wait()
+        self.compose("down", "--volumes", "--timeout", "1")
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
@@ -196,7 +209,7 @@ def deployment(
     }
     deployment = Deployment(docker, folder, port, {**os.environ, **own_images, **names})
     yield deployment
-    deployment.compose("down", "--volumes", "--timeout", "1")
+    deployment.end()
 
 
 def submit(deployment: Deployment, folder: Path, points: int) -> str:
@@ -210,6 +223,17 @@ def submit(deployment: Deployment, folder: Path, points: int) -> str:
     return task
 
 
+def export(client: Client, task: str) -> Export:
+    """All that is known of a task."""
+    return wire.decode(Export, json.loads(client.export(task)))
+
+
+def wait_for_reports(client: Client, task: str, n: int) -> None:
+    """Wait until trainings have reported so many more steps."""
+    before = len(export(client, task).reports)
+    wait_for(f"{n} reports", lambda: len(export(client, task).reports) >= before + n, pace=0.5)
+
+
 def n_repeated(exported: Export) -> int:
     """Steps that were trained more than once."""
     point_of = {evaluation.id: evaluation.point for evaluation in exported.evaluations}
@@ -221,32 +245,30 @@ def n_repeated(exported: Export) -> int:
 def test_one_command_starts_a_service_that_loses_nothing(deployment: Deployment, tmp_path: Path) -> None:
     """A task goes on from its checkpoints in the object store, though its worker leaves and all else is killed."""
     deployment.up("127.0.0.1", "localhost")
-    task = submit(deployment, tmp_path, points=6)
+    task = submit(deployment, tmp_path, points=10)
     with deployment.client() as client:
         first = deployment.start_agent(task, tmp_path / "first")
-        wait_for("reports", lambda: len(_reported(client, task)) >= 10)
+        wait_for_reports(client, task, 10)
         first.terminate()
         assert first.wait(30) == 0
         second = deployment.start_agent(task, tmp_path / "second")
         for service in ("web", "host", "postgres"):
-            n = len(_reported(client, task))
-            wait_for("more reports", lambda n=n: len(_reported(client, task)) >= n + 6)  # type: ignore[misc]
+            wait_for_reports(client, task, 6)
             deployment.kill(service)
+        wait_for_reports(client, task, 6)
         deployment.docker.run("restart", *map(deployment.container, ("postgres", "web", "host", "proxy")))
+        still_running = client.task(task).summary.state is TaskState.RUNNING
         assert second.wait(120) == 0
-        exported = wire.decode(Export, json.loads(client.export(task)))
+        exported = export(client, task)
 
-    assert [point.state for point in exported.points] == [PointState.DONE] * 6
+    assert still_running
+    assert [point.state for point in exported.points] == [PointState.DONE] * 10
     states = Counter(evaluation.state for evaluation in exported.evaluations)
-    assert states == {EvaluationState.DONE: 6, EvaluationState.RELEASED: 2}
+    assert states == {EvaluationState.DONE: 10, EvaluationState.RELEASED: 2}
     assert sum(evaluation.resumed_from is not None for evaluation in exported.evaluations) == 2
     assert n_repeated(exported) == 0
     assert deployment.gridtune("logs", task, "0").count("word") == 9_999
     assert "ignature" not in deployment.compose("logs", "--no-color")
-
-
-def _reported(client: Client, task: str) -> list[Any]:
-    return list(wire.decode(Export, json.loads(client.export(task))).reports)
 
 
 @pytest.mark.slow

@@ -112,7 +112,8 @@ def write_base(context: Path) -> None:
 def write_nginx(context: Path) -> None:
     """Write what an image of this machine's nginx is built of (Debian: nginx-light), to be used as the usual one is."""
     _copy(context, _programs("nginx", "curl"))
-    (context / "root" / "etc").mkdir(exist_ok=True)
+    (context / "root" / "tmp").mkdir()
+    (context / "root" / "tmp").chmod(0o1777)  # what is mounted there gets these rights
     (context / "Dockerfile").write_text('FROM scratch\nCOPY root /\nCMD ["nginx", "-g", "daemon off;"]\n')
 
 
@@ -131,8 +132,9 @@ def write_postgres(context: Path) -> None:
         f"FROM {IMAGE}",
         "COPY root /",
         "COPY entrypoint /usr/local/bin/entrypoint",
-        "RUN echo postgres:x:999:999::/:/bin/sh >/etc/passwd && mkdir -p /var/lib/postgresql/data"
-        " && chown 999:999 /var/lib/postgresql/data",
+        "RUN echo postgres:x:999:999::/:/bin/sh >/etc/passwd"
+        " && mkdir -p /var/lib/postgresql/data /var/run/postgresql"
+        " && chown 999:999 /var/lib/postgresql/data /var/run/postgresql && chmod 1777 /var/run/postgresql",
         f"ENV PATH={programs}:{VARIABLES['PATH']} PGDATA=/var/lib/postgresql/data",
         "VOLUME /var/lib/postgresql/data",
         "STOPSIGNAL SIGINT",
