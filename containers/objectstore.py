@@ -87,7 +87,7 @@ _CAPABILITIES: Mapping[str, Mapping[str, str]] = {
 _GATEWAY_COMMAND = ("radosgw-admin", "--name=client.rgw")
 
 
-class Trouble(Exception):
+class Trouble(Exception):  # noqa: N818 - named for the fact
     """The store cannot be made, or cannot go on."""
 
 
@@ -103,7 +103,7 @@ class Store:
         self._folder = folder
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = settings
-        self._listen = settings.get("OBJECTSTORE_LISTEN", "0.0.0.0:8480")  # noqa: S104 - the container's own network
+        self._listen = settings.get("OBJECTSTORE_LISTEN", "0.0.0.0:8480")
         self._size = int(settings.get("OBJECTSTORE_GIB", "50")) * _GIB
         self._note = folder / "made.json"
 

@@ -99,7 +99,8 @@ class Deployment:
 
     def secrets(self) -> dict[str, bytes]:
         """What was made: path and content of each file."""
-        return {path.name: path.read_bytes() for path in self.folder.glob("secrets/**/*") if path.is_file()}
+        folder = self.folder / "secrets"
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     def shown(self) -> str:
         """All logs and command lines."""
