@@ -334,4 +334,4 @@ def test_a_deployment_keeps_objects_in_an_s3_of_yours(deployment: Deployment, ce
     assert client.list_objects_v2(Bucket="deployment", Prefix="here/")["KeyCount"] >= 2
     assert deployment.container("objectstore") == ""
     assert ceph.secret not in deployment.shown()
-    settings.unlink()
+    settings.write_text("")
