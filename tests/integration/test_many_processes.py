@@ -164,6 +164,18 @@ def test_every_process_is_replaced_while_agents_work(postgres: Postgres, tmp_pat
     assert [evaluation.state for evaluation in exported.evaluations] == [EvaluationState.DONE] * 40
 
 
+def test_a_machine_can_tell_whether_its_hosts_work(many: RealService) -> None:
+    """As many as were asked for; the answer is the exit code."""
+
+    def check(n: int) -> int:
+        command = [*GRIDTUNE, "host", "--check", "--processes", str(n), "--data", str(many.folder / "data")]
+        return subprocess.run(command, env={**os.environ, **many.settings}, check=False).returncode
+
+    wait_for("two hosts", lambda: check(2) == 0)
+
+    assert (check(1), check(3)) == (0, 1)
+
+
 def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tmp_path: Path) -> None:
     """Tokens and addresses that one process makes have to be good for all. What is missing is said in a line."""
     url = postgres.new_database()

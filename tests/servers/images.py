@@ -91,20 +91,6 @@ def write_base(context: Path) -> None:
     (context / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY python /opt/python\n")
 
 
-def write_nginx(context: Path) -> None:
-    """Write what an image of this machine's nginx is built of (Debian: nginx-light), to be used as the usual one is."""
-    program = shutil.which("nginx")
-    assert program is not None
-    for path in (program, *_libraries([Path(program)])):
-        copy = context / "root" / path.lstrip("/")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
-    (context / "root" / "etc").mkdir()
-    (context / "root" / "etc" / "passwd").write_text("nobody:x:65534:65534::/:\n")
-    (context / "root" / "etc" / "group").write_text("nogroup:x:65534:\n")
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY root /\nCMD ["nginx", "-g", "daemon off;"]\n')
-
-
 def _contents() -> dict[str, Path]:
     """Path in the image → file of this machine."""
     prefix = Path(os.path.realpath(sys.base_prefix))
@@ -112,26 +98,27 @@ def _contents() -> dict[str, Path]:
     files = {
         f"opt/python/bin/{name}": prefix / f"bin/python{version}" for name in ("python", "python3", f"python{version}")
     }
-    for path in _walk(prefix / "lib" / f"python{version}"):
+    for path in files_below(prefix / "lib" / f"python{version}"):
         files[f"opt/python/lib/{path.relative_to(prefix / 'lib')}"] = path
     for path in (prefix / "lib").glob("libpython*.so*"):
         files[f"opt/python/lib/{path.name}"] = path
     files |= {tool.lstrip("/"): Path(os.path.realpath(tool)) for tool in _TOOLS if os.path.exists(tool)}
     programs = [path for path in files.values() if path.suffix != ".py" and os.access(path, os.X_OK)]
-    return files | {library.lstrip("/"): Path(library).resolve() for library in _libraries(programs)}
+    return files | {library.lstrip("/"): Path(library).resolve() for library in libraries_of(programs)}
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files below a folder, without what tests do not need."""
     for path in folder.iterdir():
         if path.name in _LEFT_OUT or path.suffix == ".a" or path.name.startswith("config-"):
             continue
         if path.is_dir():
-            yield from _walk(path)
+            yield from files_below(path)
         else:
             yield path
 
 
-def _libraries(programs: Iterable[Path]) -> set[str]:
+def libraries_of(programs: Iterable[Path]) -> set[str]:
     """The shared libraries of programs, by ldd(1)."""
     found: set[str] = set()
     printed = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout

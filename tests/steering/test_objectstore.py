@@ -509,6 +509,21 @@ def test_the_credentials_have_to_be_somewhere(bucket: Bucket, monkeypatch: pytes
         store.write("a", b"")
 
 
+def test_agents_may_have_an_address_of_their_own(bucket: Bucket, ceph: Ceph) -> None:
+    """Addresses are signed for it, and the service goes its own way."""
+    public = f"http://localhost:{ceph.port}"
+    shelf = Shelf(S3Store(replace(bucket, public=public, path_style=True)), "")
+    upload, addresses = shelf.addresses([7])
+
+    assert shelf.put(addresses[0], b"content") == 200
+
+    shelf.store.finish(shelf.key, upload, [7])
+    address = shelf.store.download_url(shelf.key, HOUR)
+    assert all(signed.startswith(f"{public}/{bucket.name}/") for signed in (address, *addresses))
+    assert shelf.get(address).content == b"content"
+    assert shelf.get(address.replace("localhost", "127.0.0.1")).status_code == 403
+
+
 def test_an_upload_survives_the_death_of_the_store(s3: Shelf, ceph: Ceph) -> None:
     """Killed amid an upload and started again, it goes on with the parts that it had."""
     content = some_bytes(sum(SIZES))
@@ -988,6 +1003,7 @@ def test_a_bucket_is_told_by_a_url(tmp_path: Path) -> None:
         ("s3://bucket?endpont=https://x", "'endpont' is no option of a bucket; did you mean endpoint?"),
         ("s3://bucket?endpoint=s3.example.org", "endpoint is a URL like https://s3.example.org"),
         ("s3://bucket?endpoint=https://me:pw@s3.example.org", "without credentials"),
+        ("s3://bucket?public=s3.example.org", "public is a URL like https://s3.example.org"),
         ("s3://bucket?path_style=yes", "path_style is true or false, not 'yes'"),
         ("s3://bucket?ca=/nowhere.pem", "there is no file /nowhere.pem"),
         ("s3://bucket?region", "no list of NAME=VALUE"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.settings import Settings
 
 _VARIABLE: Final = "GRIDTUNE_STEERING_OBJECT_STORE"
-_OPTIONS: Final = ("endpoint", "region", "path_style", "ca")
+_OPTIONS: Final = ("endpoint", "public", "region", "path_style", "ca")
 _STYLES: Final = {"": None, "true": True, "false": False}
 
 
@@ -58,7 +58,8 @@ def _bucket(location: str, settings: Settings) -> Bucket:
     return Bucket(
         name=address.netloc,
         prefix=_prefix(address.path),
-        endpoint=_endpoint(options.get("endpoint", "")),
+        endpoint=_url("endpoint", options),
+        public=_url("public", options),
         region=options.get("region", ""),
         path_style=_STYLES[path_style],
         ca=ca,
@@ -88,12 +89,13 @@ def _options(address: SplitResult) -> dict[str, str]:
     return dict(options)
 
 
-def _endpoint(url: str) -> str:
+def _url(name: str, options: Mapping[str, str]) -> str:
+    url = options.get(name, "")
     if not url:
         return ""
     address = urlsplit(url)
     if address.scheme not in {"http", "https"} or not address.hostname or "@" in address.netloc:
-        raise ConfigurationError(f"{_VARIABLE}: endpoint is a URL like https://s3.example.org, without credentials")
+        raise ConfigurationError(f"{_VARIABLE}: {name} is a URL like https://s3.example.org, without credentials")
     return url.rstrip("/")
 
 

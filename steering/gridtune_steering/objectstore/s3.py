@@ -10,7 +10,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Bucket:
     Attributes:
         prefix: What all keys begin with in the bucket, with a ``/`` at its end unless it is empty.
         endpoint: URL of the store; empty for Amazon's.
+        public: URL of the store for agents, if it is another one: signed addresses begin with it.
         region: Empty for what boto3 finds by itself.
         path_style: Whether the bucket's name is in the path or in the host's name; None for what boto3 finds right.
         ca: Certificates to trust; None for the usual ones.
@@ -58,6 +59,7 @@ class Bucket:
     name: str
     prefix: str = ""
     endpoint: str = ""
+    public: str = ""
     region: str = ""
     path_style: bool | None = None
     ca: Path | None = None
@@ -86,6 +88,8 @@ class S3Store(ObjectStore):
         session = _session(bucket)
         self._client = _client(session, bucket, *_PATIENT)
         self._quick_client = _client(session, bucket, *_QUICK)
+        seen = replace(bucket, endpoint=bucket.public) if bucket.public else bucket
+        self._signing_client = _client(session, seen, *_QUICK)  # it sends nothing
 
     def begin(self, key: str, size: int, n_parts: int) -> str:
         """A multipart upload, unless there is a single part."""
@@ -183,7 +187,7 @@ class S3Store(ObjectStore):
     def _signed(self, operation: str, parameters: dict[str, Any], lifetime: timedelta) -> str:
         seconds = max(1, int(lifetime.total_seconds()))
         with self._translated("sign an address"):
-            url: str = self._client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds)
+            url: str = self._signing_client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds)
         return url
 
     def _pages(self, operation: str, what: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -115,6 +115,14 @@ def renew(steering: Steering, host: str, names: Sequence[str], *, load: float = 
         hosts.renew(connection, host, names, until=now + timedelta(seconds=steering.settings.host_lease_seconds))
 
 
+def n_at_work(steering: Steering, machine: str) -> int:
+    """How many hosts of one machine, by its name, have signed in within the time of their leases."""
+    lease = timedelta(seconds=steering.settings.host_lease_seconds)
+    with steering.database.read() as connection:
+        seen = hosts.seen_since(connection, steering.clock() - lease)
+    return sum(host.name.startswith(f"{machine}/") for host in seen)
+
+
 def loads_of_others(steering: Steering, host: str) -> list[float]:
     """How busy the other hosts are that were seen lately."""
     now = steering.clock()
