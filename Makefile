@@ -37,8 +37,13 @@ lint: setup
 
 check: lint test   ## what a change must pass
 
-bench: setup
-	$(BIN)/python benchmarks/asktell.py
+bench: setup       ## how fast asks and tells are, beside others and the limits of this machine: about half an hour
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[benchmarks]'; \
+	else \
+	    $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[benchmarks]'; \
+	fi
+	$(BIN)/python -m benchmarks.asktell
 	$(BIN)/python benchmarks/ask_cost.py
 
 LIBRARIES := build/agent-libraries
@@ -55,7 +60,7 @@ wheels:            ## wheels/: all that the service's image is made of, to build
 
 lock:              ## renew the pinned versions in constraints.txt and agent-constraints.txt (needs uv)
 	uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --universal \
-	    --python-version 3.11 --extra dev --extra docker --no-emit-package gridtune pyproject.toml -o constraints.txt
+	    --python-version 3.11 --extra dev --extra docker --extra benchmarks --no-emit-package gridtune pyproject.toml -o constraints.txt
 	echo requests | uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
 	    --python-version 3.9 - -o agent-constraints.txt
 

@@ -22,6 +22,15 @@ from servers.podman import Podman
 from servers.postgres import Postgres
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Some commands make their process's files private; here that is the process of all tests."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     """A real store that speaks S3; where Ceph is not installed, tests of it are skipped, but not in CI."""

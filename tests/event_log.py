@@ -15,6 +15,7 @@ _SILENT = {
     "algorithm.chosen",
     "point.wished",
     "results.imported",
+    "task.archived",
     "task.extended",
     "task.fits_nobody",
     "token.created",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from gridtune_common import wire
 from gridtune_common.client import Client, new_request_id
+from gridtune_common.errors import Unreachable
 from gridtune_common.protocol import CreateToken, Export, Scope, ShippedFile, SubmitTask
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ class RealService:
                 stdout=log,
                 stderr=log,
             )
-        wait_for("the service", self._is_ready)
+        wait_for("the service", self._is_ready, timeout=120)
 
     def _is_ready(self) -> bool:
         note = self.folder / "data" / "service.json"
@@ -82,8 +83,9 @@ class RealService:
             raise AssertionError((self.folder / "serve.log").read_text()[-3000:])
         if not note.exists() or json.loads(note.read_text())["pid"] != self.serving.pid:
             return False
-        with contextlib.closing(Client(self.url, "", retry_for=5)) as client:
+        with contextlib.closing(Client(self.url, "", retry_for=5)) as client, contextlib.suppress(Unreachable):
             return client.health().status == "ok"
+        return False  # its port is open, and nobody behind it yet
 
     def kill(self) -> None:
         """End it by ``kill -9``."""

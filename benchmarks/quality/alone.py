@@ -90,7 +90,7 @@ class OptunaAlone:
         point: Parameters = {}
         for parameter in self._space:
             if all(condition.holds(point) for condition in parameter.conditions):
-                point[parameter.name] = _suggest(trial, parameter)
+                point[parameter.name] = suggest(trial, parameter)
         return trial, _settled(self._space, point)
 
     def tell(self, token: Any, loss: float) -> None:
@@ -98,11 +98,12 @@ class OptunaAlone:
         self._study.tell(token, loss)
 
 
-def _suggest(trial: Any, parameter: Parameter) -> Any:
+def suggest(trial: Any, parameter: Parameter) -> Any:
+    """A parameter's value for a trial of Optuna's."""
     if isinstance(parameter, (Categorical, Ordinal)):
         return trial.suggest_categorical(parameter.name, list(parameter.choices))
-    suggest = trial.suggest_int if isinstance(parameter, Int) else trial.suggest_float
-    return suggest(parameter.name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+    draw = trial.suggest_int if isinstance(parameter, Int) else trial.suggest_float
+    return draw(parameter.name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
 
 
 class SkoptAlone:

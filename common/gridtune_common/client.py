@@ -27,6 +27,8 @@ _LATER = frozenset({408, 429, 502, 503, 504})
 #: Seconds for the TCP and TLS handshake, and for the service's answer beyond any long poll.
 _CONNECT_TIMEOUT = 10.0
 _READ_TIMEOUT = 30.0
+#: Seconds that a large task may take to be archived.
+_ARCHIVE_TIME = 600.0
 _LOOPBACK = "localhost,127.0.0.1,::1"
 #: How urllib3 begins what it says of a connection, with or without the address of an object.
 _CONNECTION = re.compile(r"^(<.*? object at 0x\w+>|\w*Connection\w*\(.*?\)): ")
@@ -149,6 +151,11 @@ class Client:
         """Delete an ended task with all its points; its audit events stay."""
         self._request("DELETE", f"/tasks/{quote(task, safe='')}", query={"request_id": new_request_id()})
 
+    def archive_task(self, task: str) -> protocol.TaskSummary:
+        """Move an ended task out of the service's database, for operators; its export can still be read."""
+        path = f"/tasks/{quote(task, safe='')}/archive"
+        return _decoded(protocol.TaskSummary, self._request("POST", path, wait=_ARCHIVE_TIME))
+
     def payload(self, task: str) -> protocol.Payload:
         """What an agent needs to evaluate the task's points."""
         return self._call("GET", f"/tasks/{quote(task, safe='')}/payload", protocol.Payload)
@@ -235,6 +242,10 @@ class Client:
         """Send intermediate metrics and renew the lease."""
         return self._call("POST", f"/evaluations/{evaluation}/reports", protocol.Verdict, body=message)
 
+    def signs(self, message: protocol.Signs) -> protocol.Verdicts:
+        """Renew the leases of several evaluations, and send intermediate metrics of theirs."""
+        return self._call("POST", "/evaluations/signs", protocol.Verdicts, body=message)
+
     def tell(self, evaluation: str, message: protocol.Tell) -> protocol.Outcome:
         """Deliver the final metrics."""
         return self._call("POST", f"/evaluations/{evaluation}/tell", protocol.Outcome, body=message)
@@ -298,7 +309,7 @@ class Client:
                 url, auth=_Bearer(""), timeout=timeout, proxies=self._proxies, verify=self._verify
             )
         except requests.RequestException as error:
-            raise Unreachable(f"cannot reach the object store: {_plain(error)}") from error
+            raise Unreachable(f"cannot reach the object store: {reason_of(error)}") from error
         return _checked(answer).content
 
     def locate_input(self, task: str, message: protocol.LocateInput) -> protocol.Download:
@@ -378,13 +389,13 @@ class Client:
             try:
                 answer = self._session.request(method, url, **arguments)
             except requests.RequestException as error:
-                trouble, pause = f"cannot reach {self.server}: {_plain(error)}", delay
+                trouble, pause = f"cannot reach {self.server}: {reason_of(error)}", delay
                 cause: Optional[requests.RequestException] = error
             else:
                 if answer.status_code not in _LATER:
                     return _checked(answer)
                 trouble = f"{self.server} answered {answer.status_code} {answer.reason}"
-                pause, cause = max(delay, _retry_after(answer) or 0.0), None
+                pause, cause = max(delay, _later(_retry_after(answer) or 0.0)), None
             if time.monotonic() + pause > deadline:
                 raise Unreachable(trouble) from cause
             time.sleep(pause)
@@ -397,6 +408,11 @@ def _backoff() -> Iterator[float]:
     while True:
         yield random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter is no secret
         ceiling = min(ceiling * 2, 10.0)
+
+
+def _later(seconds: float) -> float:
+    """Not before *seconds*, and not together with all others who were told the same."""
+    return random.uniform(seconds, 1.25 * seconds)  # noqa: S311 - jitter is no secret
 
 
 def _retry_after(answer: requests.Response) -> Optional[float]:
@@ -426,7 +442,7 @@ def _checked(answer: requests.Response) -> requests.Response:
     raise Refused(answer.status_code, problem)
 
 
-def _plain(error: requests.RequestException) -> str:
+def reason_of(error: requests.RequestException) -> str:
     """The innermost reason of a network error, without the object addresses that requests puts around it."""
     reason: Any = error.args[0] if error.args else error
     while getattr(reason, "reason", None) is not None:

@@ -17,6 +17,7 @@ from gridtune_common.units import show_seconds
 from gridtune_evaluation import runtimes, walltime
 from gridtune_evaluation.cache import Cache
 from gridtune_evaluation.carrier import Carrier, HttpCarrier
+from gridtune_evaluation.chorus import Chorus
 from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.delivery import deliver_leftovers
 from gridtune_evaluation.equipment import Equipment
@@ -117,6 +118,7 @@ class Agent:
                     logs=keeper,
                     time_left=self._time_left,
                     gpus=held.enter_context(closing(GpuMeter(self._hardware.gpus))),
+                    chorus=Chorus(),
                 )
             )
             patience = 0.0 if self._shutdown.hurried else self._time_left.at_most(_LOGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gridtune_evaluation.carrier import Carrier
+from gridtune_evaluation.chorus import Chorus
 from gridtune_evaluation.data import Inputs
 from gridtune_evaluation.gpus import GpuMeter
 from gridtune_evaluation.logkeeper import LogKeeper
@@ -36,3 +37,4 @@ class Equipment:
     time_left: TimeLeft
     inputs: Inputs
     gpus: GpuMeter
+    chorus: Chorus

@@ -68,7 +68,7 @@ class _Attempt:
         self._equipment = equipment
         self._share = share
         self._plan = equipment.plan
-        self._pulse = Pulse(lease, equipment.connect, room.output)
+        self._pulse = Pulse(lease, equipment.connect, room.output, equipment.chorus)
         self._leaving = _Reasons(self._plan, lease, self._pulse, equipment)
 
     def last_word(self) -> FinalWord:

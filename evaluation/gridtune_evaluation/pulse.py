@@ -17,6 +17,7 @@ from typing import Final
 from gridtune_common import protocol
 from gridtune_common.errors import Refused, ServiceError
 from gridtune_common.protocol import Advice
+from gridtune_evaluation.chorus import Chorus, next_beat
 from gridtune_evaluation.logs import Tail
 from gridtune_evaluation.outage import Outage, is_forbidden, passes
 from gridtune_evaluation.steering import Connect, Steering
@@ -43,11 +44,13 @@ class Pulse:
     Args:
         connect: Opens the connection, in the pulse's own thread, when there is first something to say.
         output: Where the payload prints to.
+        chorus: What the agent's other slots say meanwhile.
     """
 
-    def __init__(self, lease: protocol.Lease, connect: Connect, output: PayloadFile) -> None:
+    def __init__(self, lease: protocol.Lease, connect: Connect, output: PayloadFile, chorus: Chorus) -> None:
         self._lease = lease
         self._connect = connect
+        self._chorus = chorus
         self._changed = threading.Condition()
         self._waiting: list[protocol.Report] = []
         self._on_the_way: list[protocol.Report] = []
@@ -58,8 +61,8 @@ class Pulse:
         self._seen: int | None = None  # how much of the output was sent; None while nobody watches
         now = time.monotonic()
         self._look_at = now
-        self._send_at = now + _BATCH_SECONDS
-        self._beat_at = now + lease.heartbeat_seconds
+        self._send_at = next_beat(now, _BATCH_SECONDS)
+        self._beat_at = next_beat(now, lease.heartbeat_seconds)
         self._outage = Outage(f"renew the lease of point {lease.point}")
         self._thread = threading.Thread(target=self._run, name=f"pulse-{lease.evaluation}", daemon=True)
         self._thread.start()
@@ -130,7 +133,7 @@ class Pulse:
         """Say what is due; None if there was nothing to say."""
         evaluation, epoch = self._lease.evaluation, self._lease.epoch
         if self._on_the_way:
-            return steering.report(evaluation, protocol.Reports(epoch, self._on_the_way))
+            return self._chorus.say(steering, protocol.Sign(evaluation, epoch, self._on_the_way))
         printed = self._printed()
         if printed is not None:
             try:
@@ -142,7 +145,7 @@ class Pulse:
                 self._seen = None
         if time.monotonic() < self._beat_at:
             return None
-        return steering.heartbeat(evaluation, protocol.Heartbeat(epoch))
+        return self._chorus.say(steering, protocol.Sign(evaluation, epoch))
 
     def _printed(self) -> protocol.Output | None:
         """What a watched payload has printed since the last time."""
@@ -193,7 +196,7 @@ class Pulse:
 
     def _plan_next(self, send_in: float, beat_in: float) -> None:
         now = time.monotonic()
-        self._send_at, self._beat_at = now + send_in, now + beat_in
+        self._send_at, self._beat_at = next_beat(now, send_in), next_beat(now, beat_in)
 
     def _extra(self) -> dict[str, object]:
         return {"action": "pulse", "point": self._lease.point, "evaluation": self._lease.evaluation}

@@ -39,6 +39,9 @@ class Steering(Protocol):
     def report(self, evaluation: str, message: protocol.Reports) -> protocol.Verdict:
         """Send intermediate metrics and renew the lease."""
 
+    def signs(self, message: protocol.Signs) -> protocol.Verdicts:
+        """Renew the leases of several evaluations, and send intermediate metrics of theirs."""
+
     def tell(self, evaluation: str, message: protocol.Tell) -> protocol.Outcome:
         """Deliver the final metrics."""
 

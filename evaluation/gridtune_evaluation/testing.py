@@ -159,6 +159,7 @@ class FakeSteering:
         self._changed = threading.Condition()
         self.asks: list[protocol.Ask] = []
         self.heartbeats: list[tuple[str, protocol.Heartbeat]] = []
+        self.signs_together: list[int] = []
         self.reports: list[tuple[str, protocol.Reports]] = []
         self.ends: list[tuple[str, FinalWord]] = []
         self.outputs: list[tuple[str, protocol.Output]] = []
@@ -258,6 +259,17 @@ class FakeSteering:
         with self._call("report"):
             self.reports.append((evaluation, message))
             return self._verdict
+
+    def signs(self, message: protocol.Signs) -> protocol.Verdicts:
+        """Record each sign, as if it had come alone."""
+        with self._call("signs"):
+            self.signs_together.append(len(message.signs))
+            for sign in message.signs:
+                if sign.reports:
+                    self.reports.append((sign.evaluation, protocol.Reports(sign.epoch, sign.reports)))
+                else:
+                    self.heartbeats.append((sign.evaluation, protocol.Heartbeat(sign.epoch)))
+            return protocol.Verdicts([self._verdict for _ in message.signs])
 
     def send_output(self, evaluation: str, message: protocol.Output) -> protocol.Verdict:
         """Record watched output."""

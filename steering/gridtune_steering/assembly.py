@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.doorbell import Bell, open_bell
 from gridtune_steering.identity.secrets import service_key
+from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore import open_store
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
@@ -22,6 +23,7 @@ def assemble(settings: Settings) -> tuple[Steering, Bell]:
         settings=settings,
         store=open_store(settings, _now, service_key(settings.data / "service.key")),
     )
+    instruments.watch_pool(steering.database.engine)
     return steering, bell
 
 

@@ -23,7 +23,11 @@ _KINDS: Mapping[str, Callable[[str], object]] = {
     "float": float,
     "Bytes": lambda text: int(text) if text.isdecimal() else units.n_bytes(text),
     "Words": lambda text: tuple(text.replace(",", " ").split()),
+    "bool": lambda text: _SWITCH[text.lower()],
 }
+_SWITCH: Mapping[str, bool] = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False, "": False}
+#: Whoever guesses needs this many characters right.
+_SHORTEST_SECRET = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,9 @@ class Settings:
         storage_grace_seconds: How long a checkpoint stays after it was superseded.
         storage_keep_seconds: How long the last checkpoints of a point stay after its end.
         storage_abandon_seconds: How long an upload may take; then it is given up unless its evaluation runs.
+        archive_after_seconds: How long after its end a task is moved out of the database into the object store; 0 for
+            never.
+        event_memory_seconds: How long the audit log of deleted tasks is kept; 0 for ever.
         storage_task_quota: The most that may be stored for one task; 0 for no limit.
         storage_user_quota: The most that may be stored for all tasks of one user; 0 for no limit.
         object_store: Where checkpoints and logs are kept: ``folder:/PATH`` or ``s3://BUCKET/PREFIX?endpoint=URL``; by
@@ -56,6 +63,14 @@ class Settings:
             their addresses are signed with the credentials of `object_store`, for its endpoint.
         agent_libraries: A folder with the libraries that go into the agent's file; by default those of this
             environment.
+        log_format: ``text`` for people, or ``json`` for one object a line.
+        access_log: Whether each request gets a line in the log.
+        metrics_token: A secret that opens the metrics and nothing else; without it operators' tokens alone do.
+        rate_limit: Requests a second that one web process takes from one token, signs of life and results not counted;
+            0 for no limit.
+        rate_burst: So many may come at once after a quiet time.
+        token_cache_seconds: For how long a web process may take a token for good that was revoked by another; 0 asks
+            the database each time.
     """
 
     data: Path = Path("gridtune-data")
@@ -73,6 +88,8 @@ class Settings:
     storage_grace_seconds: float = 3600.0
     storage_keep_seconds: float = 86_400.0
     storage_abandon_seconds: float = 86_400.0
+    archive_after_seconds: float = 0.0
+    event_memory_seconds: float = 0.0
     storage_task_quota: Bytes = 0
     storage_user_quota: Bytes = 0
     object_store: str = ""
@@ -80,6 +97,12 @@ class Settings:
     s3_secret: str = field(default="", repr=False)
     data_buckets: Words = ()
     agent_libraries: str = ""
+    log_format: str = "text"
+    access_log: bool = False
+    metrics_token: str = field(default="", repr=False)
+    rate_limit: float = 200.0
+    rate_burst: float = 2000.0
+    token_cache_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -95,10 +118,23 @@ class Settings:
         ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is not above zero")
+        for name in ("archive_after_seconds", "event_memory_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{_PREFIX}{name.upper()}: {getattr(self, name)} is below zero")
         if self.threads < 2:
             raise ConfigurationError(f"{_PREFIX}THREADS: must be at least 2, or a waiting ask stops all others")
         if self.host_lease_seconds <= 3:
             raise ConfigurationError(f"{_PREFIX}HOST_LEASE_SECONDS: must be above 3, it is renewed every second")
+        if self.log_format not in {"text", "json"}:
+            raise ConfigurationError(f"{_PREFIX}LOG_FORMAT: {self.log_format!r} is unknown; write text or json")
+        if self.metrics_token and len(self.metrics_token) < _SHORTEST_SECRET:
+            raise ConfigurationError(
+                f"{_PREFIX}METRICS_TOKEN: too easy to guess; {_SHORTEST_SECRET} characters at least"
+            )
+        if not (self.rate_limit >= 0 and self.rate_burst >= 1):
+            raise ConfigurationError(f"{_PREFIX}RATE_LIMIT and …_BURST: at least 0 (no limit) and 1")
+        if not 0 <= self.token_cache_seconds <= 60:
+            raise ConfigurationError(f"{_PREFIX}TOKEN_CACHE_SECONDS: between 0 and 60, or revoked tokens live on")
         if bool(self.s3_key_id) != bool(self.s3_secret):
             raise ConfigurationError(f"{_PREFIX}S3_KEY_ID and {_PREFIX}S3_SECRET: set both, or neither")
         if self.s3_key_id and not self.object_store.startswith("s3://"):
@@ -128,7 +164,7 @@ class Settings:
                 raise ConfigurationError(f"{variable} is no setting{hint}")
             try:
                 values[name] = kinds[name](text)
-            except ValueError as error:
+            except (ValueError, KeyError) as error:
                 raise ConfigurationError(f"{variable}: {text!r} cannot be read") from error
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]  # each value was made by its field's own type

@@ -6,7 +6,9 @@ Each child gets a pipe as its standard input, so that it can tell when its paren
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +99,18 @@ class Supervisor:
                 process.kill()
                 process.wait()
             _close_pipe(process)
+
+
+def end_with_any_thread() -> None:
+    """In a child: end it when one of its threads dies, for half a process would not be started again."""
+
+    def end(death: threading.ExceptHookArgs) -> None:
+        name = death.thread.name if death.thread is not None else "a thread"
+        _log.critical("%s died", name, exc_info=death.exc_value, extra={"action": "thread_died"})
+        logging.shutdown()
+        os._exit(1)
+
+    threading.excepthook = end
 
 
 def _close_pipe(process: subprocess.Popen[bytes]) -> None:

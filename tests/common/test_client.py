@@ -75,13 +75,35 @@ def test_answers_that_mean_later_are_asked_again(status: int) -> None:
         assert len(server.asked) == 3
 
 
-def test_the_service_says_how_much_later() -> None:
-    """Retry-After is obeyed."""
-    with script((503, {"Retry-After": "0.5"}, b""), (200, {}, ME)) as (_, url):
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_service_says_how_much_later(status: int) -> None:
+    """Retry-After is obeyed, by a service that is away and by one that has too much to do."""
+    with script((status, {"Retry-After": "0.5"}, b""), (200, {}, ME)) as (_, url):
         with closing(Client(url, "s", retry_for=10)) as client:
             started = time.monotonic()
             client.whoami()
         assert time.monotonic() - started >= 0.5
+
+
+def test_those_who_are_told_the_same_come_at_different_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents that were sent away together are not back together, and none is early."""
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+
+    with script(*20 * [(429, {"Retry-After": "8"}, b"")], (200, {}, ME)) as (_, url):
+        with closing(Client(url, "s", retry_for=1000)) as client:
+            client.whoami()
+
+    assert len(set(naps)) == 20
+    assert all(8 <= nap <= 10 for nap in naps)
+
+
+def test_a_client_that_may_not_wait_so_long_says_so() -> None:
+    """Neither early nor in vain: its caller decides what comes next."""
+    with script((429, {"Retry-After": "60"}, b"")) as (server, url):
+        with closing(Client(url, "s", retry_for=5)) as client, pytest.raises(Unreachable, match="429"):
+            client.whoami()
+        assert len(server.asked) == 1
 
 
 def certificate(folder: Path) -> Path:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from gridtune_common.protocol import Report, Tell
+from gridtune_common.errors import Refused
+from gridtune_common.protocol import Advice, Heartbeat, Report, Sign, Signs, Tell, Verdict, Verdicts
+from gridtune_evaluation.chorus import Chorus
 from gridtune_evaluation.reports import ReportReader
+from gridtune_evaluation.steering import Steering
 from gridtune_evaluation.testing import FakeSteering, make_lease, make_payload
 from payload_scripts import agent_running, payload_file, report, result, run_agent, steps, write
 
@@ -161,3 +166,77 @@ def test_nan_in_reports_travels_as_null(tmp_path: Path) -> None:
     run_agent(fake, tmp_path)
 
     assert fake.reported == [Report(1, {"loss": 1.0, "auc": None})]
+
+
+def test_slots_speak_together(tmp_path: Path) -> None:
+    """The signs of life of four slots come in one message, and each slot gets its answer."""
+    leases = [make_lease(point, heartbeat_seconds=0.2) for point in range(4)]
+    fake = FakeSteering(make_payload("sleep 1.2; echo '{\"loss\": 1}' > output.json"), leases)
+
+    run_agent(fake, tmp_path, slots=4)
+
+    assert [word.metrics for _, word in fake.ends if isinstance(word, Tell)] == [{"loss": 1.0}] * 4
+    assert max(fake.signs_together) == 4
+    assert len(fake.signs_together) < len(fake.heartbeats)
+
+
+def test_one_slot_speaks_for_itself(tmp_path: Path) -> None:
+    """There is nothing to put together."""
+    fake = FakeSteering(
+        make_payload("sleep 0.6; echo '{\"loss\": 1}' > output.json"), [make_lease(heartbeat_seconds=0.2)]
+    )
+
+    run_agent(fake, tmp_path)
+
+    assert fake.heartbeats
+    assert fake.signs_together == []
+
+
+class Choir:
+    """A service to be spoken to by several threads at a time, which refuses what is said together."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.n_together = 0
+        self.alone: list[str] = []
+
+    def signs(self, message: Signs) -> Verdicts:
+        """Refuse."""
+        self.n_together += 1
+        raise Refused(self.status, {})
+
+    def heartbeat(self, evaluation: str, message: Heartbeat) -> Verdict:
+        """Go on."""
+        self.alone.append(evaluation)
+        return Verdict(Advice.CONTINUE)
+
+
+@pytest.mark.parametrize(("status", "n_together"), [(404, 1), (422, 2)])
+def test_what_is_refused_together_is_said_alone(status: int, n_together: int) -> None:
+    """A service of another version knows no such message; or one slot's reports are bad, and the others' are not."""
+    choir = Choir(status)
+    steering = cast("Steering", choir)
+    chorus = Chorus()
+
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            verdicts = list(pool.map(lambda name: chorus.say(steering, Sign(name, 1)), ["a", "b", "c"]))
+        assert [verdict.advice for verdict in verdicts] == [Advice.CONTINUE] * 3
+
+    assert sorted(choir.alone) == ["a", "a", "b", "b", "c", "c"]
+    assert choir.n_together == n_together
+
+
+def test_a_service_that_is_away_is_away_for_all() -> None:
+    """Each slot hears of it and tries again by itself."""
+    choir = Choir(503)
+    chorus = Chorus()
+
+    def say(name: str) -> str:
+        with pytest.raises(Refused):
+            chorus.say(cast("Steering", choir), Sign(name, 1))
+        return name
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(say, ["a", "b", "c"])) == ["a", "b", "c"]
+    assert choir.alone == []

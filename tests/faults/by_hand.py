@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from event_log import Unexplained
-from faults.chaos import FAULTS, S3_EVERY, Outcome, run
+from faults.chaos import S3_EVERY, Outcome, run
 from faults.invariants import gather, violations
 from servers.ceph import Ceph, is_installed
+from servers.postgres import Postgres
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,11 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=40, help="faults of each run (default: %(default)s)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only kinds of faults with this in their name")
+    parser.add_argument("--large", action="store_true", help="several web processes and hosts, on PostgreSQL")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs in which all was well, too")
     chosen = parser.parse_args(arguments)
     seeds = range(chosen.seed, chosen.seed + chosen.runs)
-    with _ceph(any(seed % S3_EVERY == 0 for seed in seeds)) as ceph:
-        n_bad = sum(_run(seed, chosen, ceph if seed % S3_EVERY == 0 else None) for seed in seeds)
+    with _ceph(any(seed % S3_EVERY == 0 for seed in seeds)) as ceph, _postgres(chosen.large) as postgres:
+        n_bad = sum(_run(seed, chosen, postgres, ceph if seed % S3_EVERY == 0 else None) for seed in seeds)
     return 1 if n_bad else 0
 
 
@@ -46,10 +48,22 @@ def _ceph(is_wanted: bool) -> Iterator[Ceph | None]:
             store.end()
 
 
-def _run(seed: int, chosen: argparse.Namespace, ceph: Ceph | None) -> bool:
-    kinds = {name: kind for name, kind in FAULTS.items() if chosen.only in name}
+@contextmanager
+def _postgres(is_wanted: bool) -> Iterator[Postgres | None]:
+    if not is_wanted:
+        yield None
+        return
+    server = Postgres(Path(tempfile.mkdtemp(prefix="faults-postgres-")))
+    server.make()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def _run(seed: int, chosen: argparse.Namespace, postgres: Postgres | None, ceph: Ceph | None) -> bool:
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
-    outcome = run(folder, seed=seed, n_faults=chosen.faults, kinds=kinds, ceph=ceph)
+    outcome = run(folder, seed=seed, n_faults=chosen.faults, only=chosen.only, postgres=postgres, ceph=ceph)
     found = violations(outcome)
     with suppress(Unexplained):  # that is among the violations
         sys.stdout.write(summary(outcome) + "\n")
@@ -70,7 +84,7 @@ def summary(outcome: Outcome) -> str:
     n_hit = sum(berth.proxy.n_hit for berth in outcome.berths)
     lines = [
         f"seed {outcome.seed}: {outcome.faults.n_faults} faults in {outcome.seconds:.0f} s",
-        *(f"  {outcome.faults.kinds[kind]:5d}  {kind}" for kind in FAULTS if outcome.faults.kinds[kind]),
+        *(f"  {n:5d}  {kind}" for kind, n in sorted(outcome.faults.kinds.items())),
         f"  points {len(evidence.points)}, evaluations {len(evidence.evaluations)}: "
         + ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
         f"  agents {sum(berth.n_agents for berth in outcome.berths)}, connections harmed {n_hit}, "

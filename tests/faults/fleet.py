@@ -28,6 +28,7 @@ class Berth:
 
     Attributes:
         ends: What became of agents that ended by themselves, though their task had not.
+        is_mute: Its disk was full for a while, so it may not have been able to say why it ended.
         replace_at: When a new agent comes; None while there is one, and when no more is to come.
     """
 
@@ -39,6 +40,7 @@ class Berth:
     chance: random.Random
     agent: subprocess.Popen[bytes] | None = None
     is_killed: bool = False
+    is_mute: bool = False
     replace_at: float | None = None
     n_agents: int = 0
 
@@ -69,7 +71,7 @@ class Berth:
                 stdout=log,
                 stderr=log,
             )
-        self.is_killed, self.replace_at = False, None
+        self.is_killed, self.is_mute, self.replace_at = False, False, None
         self.n_agents += 1
 
     def _lifetime(self) -> list[str]:
@@ -135,7 +137,8 @@ class Berth:
     def _has_a_good_reason(self) -> bool:
         assert self.agent is not None
         last_words = self._last_words()
-        return self.agent.returncode == 0 and any(reason in last_words for reason in _GOOD_REASONS)
+        has_said_why = self.is_mute or any(reason in last_words for reason in _GOOD_REASONS)
+        return self.agent.returncode == 0 and has_said_why
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-1500:]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -265,12 +263,18 @@ def _nobody_is_left(evidence: Evidence) -> Iterator[str]:
         yield f"{pid}: {command}"
 
 
+def _the_service_expected_it_all(evidence: Evidence) -> Iterator[str]:
+    """Whatever happens is told in a line: a traceback is of something that nobody has thought of."""
+    told = (
+        (evidence.outcome.folder / "serve.log").read_text(errors="replace").split("Traceback (most recent call last)")
+    )
+    for before, after in pairwise(told):
+        yield f"{before.splitlines()[-2:]}: {after[:3000]}"
+
+
 def _the_database_is_sound(evidence: Evidence) -> Iterator[str]:
-    """SQLite finds nothing wrong with its file."""
-    with closing(sqlite3.connect(evidence.outcome.folder / "data" / "gridtune.db")) as connection:
-        for (said,) in connection.execute("pragma integrity_check"):
-            if said != "ok":
-                yield said
+    """The database's own tools find nothing wrong with it."""
+    yield from evidence.outcome.deployment.flaws()
 
 
 CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
@@ -287,5 +291,6 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _nothing_is_stored_in_vain,
     _spools_are_empty,
     _nobody_is_left,
+    _the_service_expected_it_all,
     _the_database_is_sound,
 )

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import random
-import sqlite3
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import boto3
-from sqlalchemy.exc import OperationalError
 
-from faults.journal import STATE, State
-from gridtune_steering.bookkeeping.database import Database
+from faults.deployment import Deployment
+from faults.journal import BEGINNING, FROZEN, STATE, State
+from gridtune_steering.bookkeeping.database import TROUBLE, Database
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
 from gridtune_steering.objectstore.port import NoSuchObject, ObjectStore, StoreError
@@ -170,6 +169,7 @@ class Shelf:
     """
 
     data: Path
+    deployment: Deployment
     depot: Depot
     settings: dict[str, str]
     states: dict[str, State] = field(default_factory=dict)
@@ -178,7 +178,7 @@ class Shelf:
     def learn(self) -> None:
         """Look into all checkpoints that were committed since the last look."""
         store = self._store()
-        for name, key in self._rows(_COMMITTED):
+        for name, key in self.deployment.rows(_COMMITTED):
             if name not in self.states and name not in self.harmed:
                 with contextlib.suppress(NoSuchObject):
                     self.states[name] = _state_in(store.read(key, _LARGEST))
@@ -197,7 +197,7 @@ class Shelf:
             self.learn()
             with self._steering(datetime.now(UTC) + _A_WHILE) as steering:
                 collecting.collect(steering)
-        except (StoreError, OperationalError):
+        except (StoreError, *TROUBLE):
             return False
         return True
 
@@ -212,12 +212,13 @@ class Shelf:
                 unfinished = [f"{found.key} {found.upload}" for found in steering.store.unfinished(PREFIX)]
                 stored = {found.key for found in steering.store.listing("")}
         query = "select key, case when committed_at is null then 'pending' else kind end from objects"
-        return Remains(dict(self._rows(query)), stored, unfinished + self.depot.strays())
+        known = {key: kind for key, kind in self.deployment.rows(query)}
+        return Remains(known, stored, unfinished + self.depot.strays())
 
     def _harm(self, chance: random.Random, harm: Callable[[ObjectStore, str], None]) -> int | None:
         try:
             self.learn()
-            wanted = [row for row in self._rows(_WANTED) if row[0] not in self.harmed]
+            wanted = [row for row in self.deployment.rows(_WANTED) if row[0] not in self.harmed]
             if not wanted:
                 return None
             name, key, point = chance.choice(wanted[:4])
@@ -227,10 +228,6 @@ class Shelf:
         except StoreError:
             return None
         return int(point)
-
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(self.data / "gridtune.db", timeout=10)) as connection:
-            return connection.execute(query).fetchall()
 
     def _known_settings(self) -> Settings:
         return Settings.from_environment(self.settings, data=self.data)
@@ -256,6 +253,9 @@ class Shelf:
 
 def _state_in(archive: bytes) -> State:
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        if STATE not in members.getnames():  # its training was slow, and had made its large file alone
+            assert FROZEN in members.getnames()
+            return BEGINNING
         file = members.extractfile(STATE)
         assert file is not None
         return State(*json.load(file))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gridtune_common.client import Client
-from gridtune_common.protocol import EvaluationState, PointState, TaskState
+from gridtune_common.client import Client, new_request_id
+from gridtune_common.protocol import Ask, EvaluationState, PointState, TaskState, TaskSummary
 from real_service import GRIDTUNE, LEASE_SECONDS, RealService, wait_for
 from servers.postgres import Postgres
 from service_bench import document
@@ -177,7 +177,7 @@ def test_a_machine_can_tell_whether_its_hosts_work(many: RealService) -> None:
 
 
 def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tmp_path: Path) -> None:
-    """Tokens and addresses that one process makes have to be good for all."""
+    """Tokens and addresses that one process makes have to be good for all. What is missing is said in a line."""
     url = postgres.new_database()
     environment = {**os.environ, "GRIDTUNE_STEERING_DATABASE": url}
 
@@ -188,6 +188,9 @@ def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tm
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "service.key").write_text("00" * 32)
     before = say("host", "--data", str(tmp_path / "other"))
+    environment["GRIDTUNE_STEERING_DATABASE"] = "postgresql://gridtune:sesame@127.0.0.1:9/gridtune"
+    away = say("host", "--data", str(tmp_path / "other"))
+    environment["GRIDTUNE_STEERING_DATABASE"] = url
     made = say("migrate", "--data", str(tmp_path / "data"))
     again = say("migrate", "--data", str(tmp_path / "data"))
     without = say("web", "--data", str(tmp_path / "third"), "--port", "0")
@@ -195,8 +198,63 @@ def test_a_machine_without_the_services_key_does_not_join(postgres: Postgres, tm
     postgres.drop(url)
 
     assert "run 'gridtune migrate' first" in before
+    assert away.startswith("3 error: the database of GRIDTUNE_STEERING_DATABASE does not answer: ")
+    assert away.count("\n") == 1
+    assert "sesame" not in away
     assert made.startswith("0 applied: 0001, 0002")
     assert again == "0 the database was up to date\n"
     assert "copy it from the machine that ran 'gridtune migrate'" in without
     assert "is not the key of this database's service" in wrong
     assert not any(answer.startswith("0") for answer in (before, without, wrong))
+
+
+#: Found by every Python process of the service at its start: lets the random optimizer hang in tasks with this seed.
+HANG = """
+import sys, time
+if any("gridtune_steering.host" in word for word in sys.orig_argv):
+    from gridtune_steering.optimizers.uniform import UniformRandom
+    suggest = UniformRandom.suggest
+    def hang(self, number, seed):
+        while "poison" in self._problem.space.names:
+            time.sleep(0.1)
+        return suggest(self, number, seed)
+    UniformRandom.suggest = hang
+"""
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_hangs_is_paused_and_others_go_on(postgres: Postgres, tmp_path: Path) -> None:
+    """Its host gives the other tasks away, then itself up; the third host that it takes down is the last."""
+    url = postgres.new_database()
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(HANG)
+    settings = {
+        "GRIDTUNE_STEERING_DATABASE": url,
+        "GRIDTUNE_STEERING_THINK_SECONDS": "5",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "patch"), os.environ.get("PYTHONPATH", "")]),
+    }
+    service = RealService(tmp_path, settings=settings, flags=["--hosts", "2"])
+    service.start()
+    try:
+        fine = service.submit(training(30), train_py=TRAIN)
+        agent = service.start_agent(fine)
+        space = {"poison": {"type": "float", "low": 0.0, "high": 1.0}}
+        poisoned = service.submit(document(points=5, space=space))
+        with service.client() as client:
+            paused = wait_for("the pause", lambda: is_paused(client, poisoned), timeout=90)
+            wait_for("the end", lambda: client.task(fine).summary.state is TaskState.FINISHED, timeout=90)
+        assert agent.wait(30) == 0
+        exported = service.export(fine)
+    finally:
+        service.end()
+        postgres.drop(url)
+
+    assert "its optimizer did not answer for" in paused.reason
+    assert [evaluation.state for evaluation in exported.evaluations] == [EvaluationState.DONE] * 30
+
+
+def is_paused(client: Client, task: str) -> TaskSummary | None:
+    """The task's summary once it is paused; until then somebody wants a point of it."""
+    client.ask(task, Ask(new_request_id(), "w", wait=1))
+    summary = client.task(task).summary
+    return summary if summary.state is TaskState.PAUSED else None

@@ -34,7 +34,7 @@ def program(name: str) -> str | None:
 
 def is_installed() -> bool:
     """Whether the server is there (Debian: postgresql)."""
-    return all(program(name) for name in ("initdb", "pg_ctl", "postgres", "psql"))
+    return all(program(name) for name in ("initdb", "pg_ctl", "pg_amcheck", "postgres", "psql"))
 
 
 @dataclass
@@ -64,6 +64,11 @@ class Postgres:
     def data(self) -> Path:
         """The cluster's folder."""
         return self.folder / "data"
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are below, while it runs."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
     def start(self) -> None:
         """Start the server, or start it again, and wait until it answers."""
@@ -106,6 +111,14 @@ class Postgres:
     def drop(self, url: str) -> None:
         """Remove a database, whoever uses it."""
         self.query(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
+
+    def flaws(self, url: str) -> list[str]:
+        """What the server's own tool finds wrong with the tables and indexes of a database."""
+        try:
+            self.run("pg_amcheck", "--install-missing", "--heapallindexed", url)
+        except AssertionError as error:
+            return [str(error)]
+        return []
 
     def query(self, statement: str, url: str | None = None) -> str:
         """What ``psql`` prints for one statement, values alone."""

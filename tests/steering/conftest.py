@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from api_bench import Api, api_on
 from gridtune_steering.testing import ManualClock, MemoryStore, steering_in
 from servers.postgres import Postgres
 from service_bench import Bench
@@ -30,6 +31,13 @@ def bench(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) ->
     steering.database.close()
     if server is not None:
         server.drop(url)
+
+
+@pytest.fixture
+def api(bench: Bench) -> Iterator[Api]:
+    """The application on the bench's service."""
+    with api_on(bench) as api:
+        yield api
 
 
 @pytest.fixture

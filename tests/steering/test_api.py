@@ -6,18 +6,17 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
+import sqlalchemy as sa
 from openapi_spec_validator import validate
 from sqlalchemy.exc import OperationalError
-from werkzeug.test import TestResponse
 
+from api_bench import Api
 from gridtune_common import protocol, wire
 from gridtune_common.cli.foreign import Wanted, read_results
 from gridtune_common.client import new_request_id
@@ -30,52 +29,15 @@ from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull,
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
 from gridtune_steering.services import tokens
 from gridtune_steering.services.tokens import ensure_operator
-from service_bench import Bench, document
+from service_bench import Bench, document, on_sqlite
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
-
-
-class Api:
-    """The application, called without a network."""
-
-    def __init__(self, client: FlaskClient, secret: str) -> None:
-        self.client = client
-        self.secret = secret
-
-    def call(self, method: str, path: str, body: Any = None, *, secret: str | None = None, **more: Any) -> TestResponse:
-        """Call as the operator, or as whoever holds *secret*; an empty one sends no token at all."""
-        token = self.secret if secret is None else secret
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
-        return self.client.open(PREFIX + path, method=method, data=data, headers=headers, **more)
-
-    def submit(self, **more: Any) -> str:
-        """Submit a task; returns its id."""
-        message = {"request_id": new_request_id(), "document": document(**more)}
-        task: str = self.call("POST", "/tasks", message).get_json()["summary"]["id"]
-        return task
-
-    def token(self, scope: str, **more: Any) -> str:
-        """Make a token; returns its secret."""
-        answer = self.call("POST", "/tokens", {"request_id": new_request_id(), "scope": scope, **more})
-        secret: str = answer.get_json()["secret"]
-        return secret
 
 
 @pytest.fixture
 def database_kind() -> str:
     """Routes are the same, whatever the database."""
     return "sqlite"
-
-
-@pytest.fixture
-def api(bench: Bench, tmp_path: Path) -> Iterator[Api]:
-    """The application on the bench's service."""
-    ensure_operator(bench.steering)
-    with LocalBell(tmp_path) as bell:
-        app = create_app(bench.steering, WaitingRoom(bell.listen_as_asker(), seats=2))
-        yield Api(app.test_client(), (tmp_path / "operator.token").read_text().strip())
-        bell.remove()
 
 
 def concrete(entry: Route) -> str:
@@ -129,7 +91,7 @@ def test_a_task_token_evaluates_and_nothing_else(api: Api, entry: Route) -> None
 
     answer = api.call(entry.method, concrete(entry), secret=secret)
 
-    assert (answer.status_code == 403) == (entry.access in {Access.USER, Access.SIGNED})
+    assert (answer.status_code == 403) == (entry.access in {Access.USER, Access.SIGNED, Access.MONITOR})
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ROUTES if entry.access is Access.SIGNED], ids=lambda e: e.name)
@@ -147,6 +109,38 @@ def test_signed_routes_need_a_signature(api: Api, entry: Route, query: str) -> N
 def test_only_two_routes_are_signed() -> None:
     """Those of objects that the service itself keeps."""
     assert {entry.name for entry in ROUTES if entry.access is Access.SIGNED} == {"put_part", "get_object"}
+
+
+def test_an_archived_task_is_listed_exported_and_gone(api: Api, bench: Bench) -> None:
+    """Its export in every form; all other routes answer 410 and say what to do, and asking agents hear that too."""
+    task = api.submit(points=1)
+    bench.tell(bench.lease(task))
+    bench.work()
+    before = {form: api.call("GET", f"/tasks/{task}/export?format={form}").data for form in ("csv", "html")}
+
+    archived = api.call("POST", f"/tasks/{task}/archive")
+
+    assert (archived.status_code, bool(archived.get_json()["archived_at"])) == (200, True)
+    assert api.call("GET", "/tasks").get_json()["items"] == [archived.get_json()]
+    assert api.call("GET", f"/tasks/{task}/export").get_json()["points"][0]["state"] == "done"
+    assert api.call("GET", f"/tasks/{task}/export?format=csv").data == before["csv"]
+    assert b"<html" in api.call("GET", f"/tasks/{task}/export?format=html").data
+    ask = {"request_id": "r1", "worker": "w"}
+    for method, path, body in [
+        ("GET", "", None),
+        ("GET", "/points", None),
+        ("GET", "/points/0", None),
+        ("GET", "/best", None),
+        ("GET", "/events", None),
+        ("GET", "/payload", None),
+        ("PATCH", "", {"request_id": "r2", "action": "resume"}),
+        ("POST", "/ask", ask),
+    ]:
+        answer = api.call(method, f"/tasks/{task}{path}", body)
+        assert (answer.status_code, answer.get_json()["type"]) == (410, "urn:gridtune:problem:TaskArchived")
+        assert f"gridtune export {task}" in answer.get_json()["detail"]
+    assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
+    assert api.call("GET", f"/tasks/{task}/export").status_code == 404
 
 
 def test_few_routes_are_open() -> None:
@@ -186,7 +180,7 @@ def test_downloads_of_the_agent_leave_room_for_others(api: Api, monkeypatch: pyt
 
     answer = api.call("GET", "/agent/gridtune-agent.pyz", secret="")
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (answer.status_code, int(answer.headers["Retry-After"])) in {(503, 1), (503, 2), (503, 3)}
 
 
 def test_a_task_token_reaches_its_own_task_alone(api: Api) -> None:
@@ -220,6 +214,7 @@ def test_users_make_no_tokens_for_others(api: Api) -> None:
         assert api.call("POST", "/tokens", message, secret=ann).status_code == 403
 
 
+@on_sqlite
 def test_a_repeated_request_for_a_token_gives_the_same_secret(api: Api, bench: Bench) -> None:
     """Idempotent, though the secret is stored nowhere."""
     message = {"request_id": "r1", "scope": "user", "user": "ann"}
@@ -334,7 +329,7 @@ def test_a_database_that_is_away_is_no_mistake(api: Api, monkeypatch: pytest.Mon
     monkeypatch.setattr(tokens, "listing", fail)
     answer = api.call("GET", "/tokens")
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (answer.status_code, int(answer.headers["Retry-After"])) in {(503, 1), (503, 2), (503, 3)}
 
 
 def test_a_token_lives_no_longer_than_its_maker(api: Api) -> None:
@@ -546,11 +541,12 @@ def test_a_host_that_is_set_aside_is_told_to_come_later(api: Api, bench: Bench) 
     first, second = api.call("GET", "/workers?limit=1"), api.call("GET", "/workers?all=true").get_json()["items"][1]
     forgiven = api.call("POST", "/workers/forgive", forgive)
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (204, "30")
+    assert answer.status_code == 204
+    assert 30 <= int(answer.headers["Retry-After"]) <= 47
     assert [item["host"] for item in first.get_json()["items"]] == ["good"]
     assert (second["host"], second["failed"], second["set_aside_until"]) == ("bad node", 4, "2030-01-01T00:05:00.000Z")
     assert [item["set_aside_until"] for item in forgiven.get_json()["items"]] == [None]
-    assert api.call("POST", f"/tasks/{task}/ask", {**ask, "wait": 0.0}).headers.get("Retry-After") != "30"
+    assert api.call("POST", f"/tasks/{task}/ask", {**ask, "wait": 0.0}).headers.get("Retry-After", 0, int) < 30
 
 
 def test_hosts_are_for_operators(api: Api) -> None:
@@ -580,7 +576,8 @@ def test_a_deleted_task_is_gone_and_its_events_stay(api: Api, bench: Bench) -> N
     assert api.call("DELETE", f"/tasks/{task}?request_id=r3").status_code == 204
     assert api.call("GET", f"/tasks/{task}").status_code == 404
     with bench.steering.database.read() as connection:
-        kinds = connection.exec_driver_sql("SELECT kind FROM events WHERE task_id = ?", (task,)).scalars().all()
+        query = sa.text("SELECT kind FROM events WHERE task_id = :task ORDER BY id")
+        kinds = connection.execute(query, {"task": task}).scalars().all()
     assert kinds[-1] == "task.deleted"
 
 

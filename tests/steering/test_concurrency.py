@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from gridtune_common.client import new_request_id
-from gridtune_common.protocol import Ask, Heartbeat, Lease, Report, Reports, Tell
-from gridtune_steering.bookkeeping import events
+from gridtune_common.protocol import Advice, Ask, EvaluationState, Heartbeat, Lease, PointState, Report, Reports, Tell
+from gridtune_steering.bookkeeping import evaluations, events, points
 from gridtune_steering.services import leases, records, results
 from gridtune_steering.services.errors import RequestInProgress
+from real_service import wait_for
 from servers.postgres import Postgres
 from service_bench import OPERATOR, Bench
 
@@ -83,6 +84,32 @@ def test_the_same_result_at_the_same_time_counts_once(bench: Bench) -> None:
     exported = records.export(bench.steering, OPERATOR, task)
     assert found == [True] * N_WORKERS
     assert Counter(event.kind for event in exported.events)["point.done"] == 1
+
+
+def test_a_heartbeat_that_comes_too_late_stands_in_nobodys_way(bench: Bench) -> None:
+    """It has locked an evaluation that was lost meanwhile, and does not go on from there to the point."""
+    task = bench.submit()
+    lease = bench.lease(task)
+    heartbeat = Heartbeat(lease.epoch)
+
+    with ThreadPoolExecutor(2) as pool:
+        with bench.steering.database.write() as reaper:
+            evaluations.find_for_update(reaper, lease.evaluation)
+            evaluations.end(reaper, lease.evaluation, state=EvaluationState.LOST, now=bench.clock())
+            points.update(reaper, task, lease.point, state=PointState.READY.value)
+            verdict = pool.submit(leases.heartbeat, bench.steering, OPERATOR, lease.evaluation, heartbeat)
+            outcome = pool.submit(bench.tell, lease)
+            wait_for("two that wait", lambda: n_blocked(bench) == 2)
+
+    assert outcome.result().accepted
+    assert verdict.result().advice in {Advice.CONTINUE, Advice.STOP}
+
+
+def n_blocked(bench: Bench) -> int:
+    """How many transactions wait for another one."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with bench.steering.database.read() as connection:
+        return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def test_no_event_is_missed_by_whoever_follows(bench: Bench) -> None:

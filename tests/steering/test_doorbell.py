@@ -69,6 +69,21 @@ def test_a_wait_without_a_ring_ends_in_time(bell: Bell) -> None:
         assert 0.25 < time.monotonic() - started < 5
 
 
+def test_a_listener_is_opened_while_the_database_is_away(postgres: Postgres, tmp_path: Path) -> None:
+    """A process that is started during an outage need not be started again."""
+    bell = open_bell(Settings.from_environment({}, data=tmp_path, database=postgres.new_database()))
+    postgres.crash()
+    with bell.listen_as_host() as listener:
+        postgres.start()
+
+        def rings() -> set[str]:
+            bell.ring_hosts("t1")
+            return listener.wait(0.2)
+
+        assert "t1" in wait_for("a ring", rings, timeout=20)
+    bell.close()
+
+
 def test_a_database_that_comes_back_rings_again(postgres: Postgres, tmp_path: Path) -> None:
     """Rings get lost while it is away; the bell and the ears do not."""
     bell = open_bell(Settings.from_environment({}, data=tmp_path, database=postgres.new_database()))

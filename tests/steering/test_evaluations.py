@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
+from sqlalchemy.engine import Connection
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
@@ -15,12 +18,17 @@ from gridtune_common.protocol import (
     PointState,
     Report,
     Reports,
+    Scope,
+    Sign,
+    Signs,
     TaskAction,
     TaskState,
     Tell,
 )
+from gridtune_steering.bookkeeping import duties
 from gridtune_steering.campaign import Finish, StopRule
 from gridtune_steering.services import hosting, housekeeping, leases, owning, records, results, tasks
+from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
 
@@ -113,6 +121,26 @@ def test_a_service_that_nobody_could_reach_calls_nobody_lost(bench: Bench) -> No
     lose(bench)
     assert detail(bench, task).point.state is PointState.READY
     assert lease.attempt == 1
+
+
+def test_a_database_that_stood_still_calls_nobody_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that waits for a server that is frozen ends much later; nobody could be heard meanwhile."""
+    task = bench.submit()
+    bench.lease(task)
+    bench.work()
+    last_run = duties.last_run
+
+    def stand_still(connection: Connection, name: str) -> datetime | None:
+        found = last_run(connection, name)
+        bench.clock.advance(3600.0)
+        return found
+
+    monkeypatch.setattr(duties, "last_run", stand_still)
+    housekeeping.do_duties(bench.steering, "h1")
+    monkeypatch.undo()
+    bench.work()
+
+    assert detail(bench, task).point.state is PointState.RUNNING
 
 
 def test_a_silent_worker_goes_on_if_nobody_took_its_point(bench: Bench) -> None:
@@ -485,3 +513,60 @@ def test_an_unknown_evaluation_is_not_found(bench: Bench) -> None:
     """A made-up id is an error, not a crash."""
     with pytest.raises(NotFound, match="no evaluation 'nope'"):
         leases.heartbeat(bench.steering, OPERATOR, "nope", Heartbeat(1))
+
+
+def test_several_signs_of_life_are_taken_at_a_time(bench: Bench) -> None:
+    """Each is answered as if it had come alone: who holds its point goes on, who lost it is told so, in their order."""
+    task = bench.submit()
+    first, second, third = (bench.lease(task, name) for name in "abc")
+    bench.tell(second, leaving=True)
+    bench.clock.advance(40.0)
+    message = Signs(
+        [
+            Sign(third.evaluation, third.epoch),
+            Sign("nothere", 1),
+            Sign(second.evaluation, second.epoch),
+            Sign(first.evaluation, first.epoch, [Report(1, {"loss": 0.5})]),
+        ]
+    )
+
+    answer = leases.signs(bench.steering, OPERATOR, message)
+    bench.clock.advance(40.0)
+    lost = leases.reap(bench.steering)
+
+    exported = records.export(bench.steering, OPERATOR, task)
+    assert [verdict.advice for verdict in answer.verdicts] == [
+        Advice.CONTINUE,
+        Advice.LOST,
+        Advice.STOP,
+        Advice.CONTINUE,
+    ]
+    assert lost == []
+    assert [(report.evaluation, report.step) for report in exported.reports] == [(first.evaluation, 1)]
+
+
+def test_strangers_signs_renew_nothing(bench: Bench) -> None:
+    """A token for one task says nothing for another's evaluations, alone or among its own."""
+    mine, theirs = bench.submit(), bench.submit()
+    own, foreign = bench.lease(mine), bench.lease(theirs)
+    caller = Caller(user="ann", scope=Scope.TASK, token="t1", task=mine)
+    bench.clock.advance(40.0)
+
+    answer = leases.signs(
+        bench.steering, caller, Signs([Sign(foreign.evaluation, foreign.epoch), Sign(own.evaluation, own.epoch)])
+    )
+    with pytest.raises(NotFound):
+        leases.heartbeat(bench.steering, caller, foreign.evaluation, Heartbeat(foreign.epoch))
+    bench.clock.advance(40.0)
+    lost = leases.reap(bench.steering)
+
+    assert [verdict.advice for verdict in answer.verdicts] == [Advice.LOST, Advice.CONTINUE]
+    assert lost == [theirs]
+
+
+def test_signs_have_a_limit(bench: Bench) -> None:
+    """A message that would hold everybody else up is refused with the number that is taken."""
+    with pytest.raises(Unusable, match="too much") as caught:
+        leases.signs(bench.steering, OPERATOR, Signs([Sign("e", 1)] * 101))
+
+    assert [str(flaw) for flaw in caught.value.flaws] == ["signs: there are 101; send 100"]

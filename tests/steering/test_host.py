@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from gridtune_common.protocol import Event as LoggedEvent
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import hosts, snapshots
 from gridtune_steering.campaign import Action, Campaign, Event, Failed, Told
+from gridtune_steering.doorbell import LocalBell
 from gridtune_steering.host.effort import Effort, to_give_away
+from gridtune_steering.host.host import Host
 from gridtune_steering.optimizers.nevergrad_registry import Nevergrad
 from gridtune_steering.optimizers.uniform import UniformRandom
-from gridtune_steering.services import hosting, leases, owning, records, tasks
+from gridtune_steering.services import hosting, housekeeping, leases, owning, records, tasks
 from gridtune_steering.services.owning import OwnershipLost
 from gridtune_steering.services.steering import Steering
 from optimizer_rows import QUICK, every_optimizer
@@ -98,13 +101,43 @@ def test_a_failure_that_turned_into_a_result_is_not_learnt(bench: Bench, monkeyp
 
 def test_a_live_hosts_tasks_are_left_alone(bench: Bench) -> None:
     """A host that renews keeps its tasks."""
-    bench.submit()
+    task = bench.submit()
     owning.claim(bench.steering, "first")
     bench.clock.advance(8.0)
-    owning.renew(bench.steering, "first")
+    owning.renew(bench.steering, "first", [task])
     bench.clock.advance(8.0)
 
     assert owning.claim(bench.steering, "second") == []
+
+
+def test_a_host_keeps_what_it_knows_to_be_its_own(bench: Bench) -> None:
+    """A task that it took over without hearing so, for the connection broke at the commit, does not wait for ever."""
+    known, unknown = bench.submit(), bench.submit()
+    owning.claim(bench.steering, "first")
+    bench.clock.advance(8.0)
+    owning.renew(bench.steering, "first", [known])
+    bench.clock.advance(8.0)
+
+    assert [ownership.task for ownership in owning.claim(bench.steering, "second")] == [unknown]
+
+
+@on_sqlite
+def test_leases_do_not_wait_for_duties(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the duties wait for, a row that a process holds which stands still or a slow disk, a host stays one."""
+    held, renewed = threading.Event(), threading.Semaphore(0)
+    monkeypatch.setattr(housekeeping, "do_duties", lambda *_: held.wait())
+    monkeypatch.setattr(owning, "renew", lambda *_, **__: renewed.release())
+    host = Host(bench.steering, "h1")
+    with LocalBell(bench.steering.settings.data) as bell, bell.listen_as_host() as listener:
+        running = threading.Thread(target=host.run, args=(listener,))
+        running.start()
+        are_kept = [renewed.acquire(timeout=10) for _ in range(2)]
+        host.stop()
+        running.join(10)
+        held.set()
+
+    assert are_kept == [True, True]
+    assert not running.is_alive()
 
 
 def test_a_host_that_leaves_frees_its_tasks_at_once(bench: Bench) -> None:

@@ -23,6 +23,7 @@ STATE_COLOURS: Final = {
     "stopped": "dim",
     "released": "dim",
     "cancelled": "dim",
+    "archived": "dim",
 }
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

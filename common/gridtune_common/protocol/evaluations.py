@@ -94,6 +94,29 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """A heartbeat, or reports, of one of several evaluations."""
+
+    evaluation: str
+    epoch: int
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs of life of several evaluations, as an agent with many slots sends them; 100 at most."""
+
+    signs: list[Sign]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The answer to each of several signs of life, in their order."""
+
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
 class Output:
     """What a payload has printed since the last message. Renews the lease.
 

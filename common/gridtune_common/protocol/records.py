@@ -8,7 +8,7 @@ from typing import Any, Optional
 from gridtune_common.protocol.evaluations import Usage
 from gridtune_common.protocol.states import EvaluationState, Metrics, Parameters, PointOrigin, PointState
 from gridtune_common.protocol.storage import StoredObject
-from gridtune_common.protocol.tasks import Objective, Task
+from gridtune_common.protocol.tasks import Objective, ShippedFile, Task
 from gridtune_common.protocol.workers import WorkerResources
 
 
@@ -169,7 +169,11 @@ class StoredKnownResult:
 
 @dataclass(frozen=True)
 class Export:
-    """Everything the bookkeeping holds of one task."""
+    """Everything the bookkeeping holds of one task.
+
+    Attributes:
+        files: The task's files, if it was archived; otherwise they are fetched one by one.
+    """
 
     format: int
     exported_at: str
@@ -180,3 +184,4 @@ class Export:
     events: list[Event]
     wishes: list[StoredWish] = field(default_factory=list)
     known: list[StoredKnownResult] = field(default_factory=list)
+    files: list[ShippedFile] = field(default_factory=list)

@@ -81,6 +81,7 @@ class TaskSummary:
         n_front: With several objectives, how many points are on the Pareto front; None with one.
         stopped_by: The rule by which the task ended, or by which the service paused it; empty if a person did, and
             while it runs.
+        archived_at: When it was moved into the archive, where its export can be read and nothing else.
     """
 
     id: str
@@ -100,6 +101,7 @@ class TaskSummary:
     objectives: list[Objective] = field(default_factory=list)
     n_front: Optional[int] = None
     stopped_by: str = ""
+    archived_at: Optional[str] = None
 
 
 @dataclass(frozen=True)

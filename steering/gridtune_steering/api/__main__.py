@@ -12,15 +12,19 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from gridtune_common.parent import stop_with_parent
+from gridtune_steering import logs
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
-from gridtune_steering.bookkeeping.database import TROUBLE
+from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.doorbell import WaitingRoom
+from gridtune_steering.metrics import files
 from gridtune_steering.services import housekeeping
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import end_with_any_thread
 
 _log = logging.getLogger("gridtune.web")
 #: Seconds that requests in progress get at the end; longer ones are repeated by their clients.
@@ -28,6 +32,16 @@ _GRACE = 3
 #: Seconds between two signs of presence.
 _PRESENCE_PACE = 1.0
 _QUERY = re.compile(r"\?[^\s'\"]+")
+
+
+class _Log(Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """What gunicorn has to say, in the form of all other lines."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave the lines to the handlers that the process has."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -51,6 +65,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "timeout": 120,
             "graceful_timeout": _GRACE,
             "loglevel": "warning",
+            "logger_class": _Log,
             "proc_name": "gridtune-web",
             "post_worker_init": _leave_with_grandparent,
             "control_socket_disable": True,
@@ -60,6 +75,8 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> Flask:
         """Make the application, in the worker."""
+        end_with_any_thread()
+        files.reserve()
         steering, bell = assemble(self._settings)
         threading.Thread(target=_be_present, args=(steering,), name="presence", daemon=True).start()
         room = WaitingRoom(bell.listen_as_asker(), seats=max(1, self._settings.threads // 2))
@@ -71,8 +88,8 @@ def _be_present(steering: Steering) -> None:
     while True:
         try:
             housekeeping.note_presence(steering)
-        except TROUBLE:
-            _log.exception("the database did not answer", extra={"action": "database_away"})
+        except TROUBLE as error:
+            _log.error("the database did not answer: %s", in_short(error), extra={"action": "database_away"})
         time.sleep(_PRESENCE_PACE)
 
 
@@ -89,10 +106,11 @@ def _leave_with_grandparent(_worker: Any) -> None:
 
 def main() -> None:
     """Run until SIGTERM, or until the parent is gone."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_environment()
+    logs.set_up(settings)
     logging.getLogger("gunicorn.error").addFilter(_without_queries)
     sys.argv[1:], descriptor = [], int(sys.argv[1])  # gunicorn would read the arguments as its own
-    Web(Settings.from_environment(), descriptor).run()
+    Web(settings, descriptor).run()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gridtune_steering.api.guard import Turns
 from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services.access import Caller
+from gridtune_steering.services.census import Census
 from gridtune_steering.services.errors import NotAuthenticated
 from gridtune_steering.services.steering import Steering
 
@@ -15,12 +17,15 @@ from gridtune_steering.services.steering import Steering
 class Context:
     """One request's surroundings; *known_caller* is None on open routes.
 
-    *transfers* keeps large bodies from taking all threads: heartbeats have to get through.
+    *transfers* keeps large bodies from taking all threads: heartbeats have to get through. *turns* are for asks that
+    find no seat to wait in.
     """
 
     steering: Steering
     room: WaitingRoom
     transfers: Gate
+    census: Census
+    turns: Turns
     known_caller: Caller | None
 
     @property

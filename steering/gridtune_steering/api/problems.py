@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from flask import Response
 
 from gridtune_common import wire
 from gridtune_common.errors import Flaw, MissingExtra
 from gridtune_common.protocol import Problem, ProblemError
+from gridtune_steering.api.later import RETRY_AFTER, retry_after
 from gridtune_steering.objectstore import port as objectstore
 from gridtune_steering.services import errors
 
 #: Where a problem type would be explained; an identifier, not a link to follow.
 _TYPE = "urn:gridtune:problem:"
+#: Statuses that pass by themselves, and after how many seconds a client may try again.
+_PASSING: Final = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+_SOON: Final = 1.0
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
@@ -21,12 +26,15 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TaskHasEnded: HTTPStatus.GONE,
+    errors.TaskArchived: HTTPStatus.GONE,
     errors.TooLittleTime: HTTPStatus.CONFLICT,
     errors.DoesNotFit: HTTPStatus.CONFLICT,
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.Unusable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestInProgress: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     MissingExtra: HTTPStatus.UNPROCESSABLE_ENTITY,
     objectstore.AddressRefused: HTTPStatus.FORBIDDEN,
     objectstore.NotSigned: HTTPStatus.FORBIDDEN,
@@ -53,7 +61,10 @@ def of_error(error: Exception, instance: str) -> Response:
     """The answer to one of our own errors."""
     kind = type(error)
     flaws = error.flaws if isinstance(error, errors.Unusable) else ()
-    return answer(status_of(error), kind.__name__, str(error), instance, flaws)
+    response = answer(status_of(error), kind.__name__, str(error), instance, flaws)
+    if isinstance(error, errors.TooManyRequests):
+        response.headers[RETRY_AFTER] = retry_after(max(error.seconds, _SOON))
+    return response
 
 
 def answer(status: HTTPStatus, kind: str, detail: str, instance: str, flaws: tuple[Flaw, ...] = ()) -> Response:
@@ -69,6 +80,6 @@ def answer(status: HTTPStatus, kind: str, detail: str, instance: str, flaws: tup
     response = Response(wire.dump(problem), status=status.value, mimetype="application/problem+json")
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="gridtune"'
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = "1"
+    if status in _PASSING:
+        response.headers[RETRY_AFTER] = retry_after(_SOON)
     return response

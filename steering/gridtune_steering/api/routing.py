@@ -21,6 +21,7 @@ class Access(Enum):
     SIGNED = "signed"  #: Whoever has a signed address: it is the credential, and the view checks it.
     EVALUATE = "evaluate"  #: Any token, also one that may only evaluate one task.
     USER = "user"  #: Tokens of users and operators.
+    MONITOR = "monitor"  #: Tokens of operators, and the secret that the settings give to monitoring.
 
     @property
     def needs_token(self) -> bool:
@@ -29,6 +30,8 @@ class Access(Enum):
 
     def admits(self, scope: Scope) -> bool:
         """Whether a token of this scope may call."""
+        if self is Access.MONITOR:
+            return scope is Scope.OPERATOR
         return self is not Access.USER or scope is not Scope.TASK
 
 
@@ -39,6 +42,8 @@ class Route:
     Attributes:
         body: The dataclass of the request's JSON body.
         accepts: The media type of a body that the view reads itself, as a stream.
+        urgent: Whether it is let in when the process is too busy for others, and not counted against its token's
+            rate: signs of life, what a training leaves behind, and questions after the service itself.
         query: The dataclass of the query string.
         returns: The dataclass of the answer's JSON body; None for other content or none.
         content: The media types of an answer that is no JSON message.
@@ -56,6 +61,7 @@ class Route:
     content: tuple[str, ...]
     also: tuple[HTTPStatus, ...]
     accepts: str
+    urgent: bool
 
     @property
     def name(self) -> str:
@@ -83,6 +89,7 @@ def route(
     content: tuple[str, ...] = (),
     also: tuple[HTTPStatus, ...] = (),
     accepts: str = "",
+    urgent: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter a view into the table. Views are called with (context, path variables, body=, query=) as they apply."""
 
@@ -100,6 +107,7 @@ def route(
                 content=content,
                 also=also,
                 accepts=accepts,
+                urgent=urgent,
             )
         )
         return view

@@ -20,13 +20,20 @@ from gridtune_steering.api.routing import Access, route
 from gridtune_steering.services import inputs, outputs, storage
 
 
-@route("POST", "/evaluations/<evaluation>/uploads", access=Access.EVALUATE, body=BeginUpload, returns=Upload)
+@route(
+    "POST",
+    "/evaluations/<evaluation>/uploads",
+    access=Access.EVALUATE,
+    body=BeginUpload,
+    returns=Upload,
+    urgent=True,
+)
 def begin_upload(context: Context, evaluation: str, *, body: BeginUpload) -> Upload:
     """Begin to upload a checkpoint or log; the answer says where its parts go."""
     return storage.begin(context.steering, context.caller, evaluation, body)
 
 
-@route("GET", "/evaluations/<evaluation>/uploads/<upload>", access=Access.EVALUATE, returns=Upload)
+@route("GET", "/evaluations/<evaluation>/uploads/<upload>", access=Access.EVALUATE, returns=Upload, urgent=True)
 def get_upload(context: Context, evaluation: str, upload: str) -> Upload:
     """Get fresh addresses for the parts of an upload."""
     return storage.addresses(context.steering, context.caller, evaluation, upload)
@@ -38,6 +45,7 @@ def get_upload(context: Context, evaluation: str, upload: str) -> Upload:
     access=Access.EVALUATE,
     body=CommitUpload,
     returns=Outcome,
+    urgent=True,
 )
 def commit_upload(context: Context, evaluation: str, upload: str, *, body: CommitUpload) -> Outcome:
     """Say that all parts were sent; from then on the object exists."""
@@ -62,7 +70,7 @@ def report_damage(context: Context, evaluation: str, object_: str, *, body: Repo
     return storage.report_damage(context.steering, context.caller, evaluation, object_, body)
 
 
-@route("POST", "/evaluations/<evaluation>/output", access=Access.EVALUATE, body=Output, returns=Verdict)
+@route("POST", "/evaluations/<evaluation>/output", access=Access.EVALUATE, body=Output, returns=Verdict, urgent=True)
 def send_output(context: Context, evaluation: str, *, body: Output) -> Verdict:
     """Send what a watched evaluation has printed, and renew the lease."""
     return outputs.send(context.steering, context.caller, evaluation, body)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import math
 import socket
 import time
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
-import sqlalchemy as sa
 from flask import Response, request
 
-from gridtune_common import __version__, wire
 from gridtune_common.protocol import (
     AddedPoints,
     AddPoints,
@@ -26,7 +20,6 @@ from gridtune_common.protocol import (
     EventPage,
     Fail,
     ForgiveHost,
-    Health,
     Heartbeat,
     Identity,
     ImportedResults,
@@ -38,20 +31,25 @@ from gridtune_common.protocol import (
     PointPage,
     Release,
     Reports,
+    Signs,
     SubmitTask,
     Task,
     TaskPage,
+    TaskSummary,
     Tell,
     TokenList,
     Verdict,
+    Verdicts,
     WorkerHosts,
 )
 from gridtune_steering import report as html_report
 from gridtune_steering.api.context import Context
+from gridtune_steering.api.later import RETRY_AFTER, retry_after
 from gridtune_steering.api.queries import DeleteQuery, EventQuery, ExportQuery, PointQuery, TaskQuery, WorkerQuery
 from gridtune_steering.api.routing import Access, route
-from gridtune_steering.objectstore.port import StoreError
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services import (
+    archiving,
     imports,
     leases,
     records,
@@ -64,8 +62,8 @@ from gridtune_steering.services import (
 )
 from gridtune_steering.services.errors import HostSetAside
 
-_log = logging.getLogger("gridtune.api")
-#: When an ask without a point should come again, in seconds: after a wait, without one, and when all seats are taken.
+#: When an ask without a point should come again, in seconds: after a wait, without one, and, at the earliest, when all
+#: seats are taken.
 _RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
 #: Waiting asks look again after so many seconds even if nothing rang.
 _LOOK_AGAIN = 1.0
@@ -107,8 +105,14 @@ def change_task(context: Context, task: str, *, body: ChangeTask) -> Task:
 
 @route("DELETE", "/tasks/<task>", access=Access.USER, query=DeleteQuery, status=HTTPStatus.NO_CONTENT)
 def delete_task(context: Context, task: str, *, query: DeleteQuery) -> None:
-    """Delete an ended task with all its points."""
+    """Delete an ended task with all its points, archived or not."""
     tasks.delete(context.steering, context.caller, task, query.request_id)
+
+
+@route("POST", "/tasks/<task>/archive", access=Access.USER, returns=TaskSummary)
+def archive_task(context: Context, task: str) -> TaskSummary:
+    """Move an ended task out of the database; its export can still be read (operators)."""
+    return archiving.archive(context.steering, context.caller, task)
 
 
 @route("GET", "/tasks/<task>/payload", access=Access.EVALUATE, returns=Payload)
@@ -175,13 +179,13 @@ def list_events(context: Context, task: str, *, query: EventQuery) -> EventPage:
     content=("application/json", "text/csv", "text/html"),
 )
 def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
-    """Export everything as JSON, the points as CSV, or a report as HTML."""
-    exported = records.export(context.steering, context.caller, task)
+    """Export everything as JSON, the points as CSV, or a report as HTML; also of archived tasks."""
+    if query.format == "json":
+        return Response(archiving.document(context.steering, context.caller, task), mimetype="application/json")
+    exported = archiving.export(context.steering, context.caller, task)
     if query.format == "csv":
         return Response(records.as_csv(exported), mimetype="text/csv")
-    if query.format == "html":
-        return Response(html_report.render(exported), mimetype="text/html")
-    return Response(wire.dump(exported), mimetype="application/json")
+    return Response(html_report.render(exported), mimetype="text/html")
 
 
 # --- evaluations
@@ -198,9 +202,12 @@ def export_task(context: Context, task: str, *, query: ExportQuery) -> Response:
 def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
     """Ask for a point; waits for one if need be, and answers 204 if none came."""
     try:
-        return _lease_or_wait(context, task, body)
+        answer = _lease_or_wait(context, task, body)
     except HostSetAside as aside:
-        return _nothing_yet(math.ceil(aside.seconds))
+        instruments.ASKS.labels("set_aside").inc()
+        return _nothing_yet(aside.seconds)
+    instruments.ASKS.labels("point" if isinstance(answer, Lease) else "nothing").inc()
+    return answer
 
 
 def _lease_or_wait(context: Context, task: str, body: Ask) -> Lease | Response:
@@ -209,7 +216,7 @@ def _lease_or_wait(context: Context, task: str, body: Ask) -> Lease | Response:
     if lease is not None or body.wait <= 0:
         return lease or _nothing_yet(_RETRY_SOON)
     if not context.room.take_seat():
-        return _nothing_yet(_RETRY_CROWDED)
+        return _nothing_yet(context.turns.next(_RETRY_CROWDED))
     try:
         return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_AT_ONCE)
     finally:
@@ -255,35 +262,48 @@ def _has_hung_up() -> bool:
         return True
 
 
-def _nothing_yet(retry_after: int) -> Response:
-    return Response(status=HTTPStatus.NO_CONTENT, headers={"Retry-After": str(retry_after)})
+def _nothing_yet(seconds: float) -> Response:
+    return Response(status=HTTPStatus.NO_CONTENT, headers={RETRY_AFTER: retry_after(seconds)})
 
 
-@route("POST", "/evaluations/<evaluation>/heartbeat", access=Access.EVALUATE, body=Heartbeat, returns=Verdict)
+@route(
+    "POST",
+    "/evaluations/<evaluation>/heartbeat",
+    access=Access.EVALUATE,
+    body=Heartbeat,
+    returns=Verdict,
+    urgent=True,
+)
 def heartbeat(context: Context, evaluation: str, *, body: Heartbeat) -> Verdict:
     """Say that an evaluation is alive, and renew its lease."""
     return leases.heartbeat(context.steering, context.caller, evaluation, body)
 
 
-@route("POST", "/evaluations/<evaluation>/reports", access=Access.EVALUATE, body=Reports, returns=Verdict)
+@route("POST", "/evaluations/<evaluation>/reports", access=Access.EVALUATE, body=Reports, returns=Verdict, urgent=True)
 def report(context: Context, evaluation: str, *, body: Reports) -> Verdict:
     """Report intermediate metrics, and renew the lease."""
     return leases.report(context.steering, context.caller, evaluation, body)
 
 
-@route("POST", "/evaluations/<evaluation>/tell", access=Access.EVALUATE, body=Tell, returns=Outcome)
+@route("POST", "/evaluations/signs", access=Access.EVALUATE, body=Signs, returns=Verdicts, urgent=True)
+def signs(context: Context, *, body: Signs) -> Verdicts:
+    """Take signs of life of several evaluations at a time."""
+    return leases.signs(context.steering, context.caller, body)
+
+
+@route("POST", "/evaluations/<evaluation>/tell", access=Access.EVALUATE, body=Tell, returns=Outcome, urgent=True)
 def tell(context: Context, evaluation: str, *, body: Tell) -> Outcome:
     """Deliver final metrics."""
     return results.tell(context.steering, context.caller, evaluation, body)
 
 
-@route("POST", "/evaluations/<evaluation>/fail", access=Access.EVALUATE, body=Fail, returns=Outcome)
+@route("POST", "/evaluations/<evaluation>/fail", access=Access.EVALUATE, body=Fail, returns=Outcome, urgent=True)
 def fail(context: Context, evaluation: str, *, body: Fail) -> Outcome:
     """Say that there will be no result."""
     return results.fail(context.steering, context.caller, evaluation, body)
 
 
-@route("POST", "/evaluations/<evaluation>/release", access=Access.EVALUATE, body=Release, returns=Outcome)
+@route("POST", "/evaluations/<evaluation>/release", access=Access.EVALUATE, body=Release, returns=Outcome, urgent=True)
 def release(context: Context, evaluation: str, *, body: Release) -> Outcome:
     """Give a point back unfinished."""
     return results.release(context.steering, context.caller, evaluation, body)
@@ -329,47 +349,3 @@ def list_tokens(context: Context) -> TokenList:
 def revoke_token(context: Context, token: str, *, query: DeleteQuery) -> None:
     """Revoke a token."""
     tokens.revoke(context.steering, context.caller, token)
-
-
-# --- the service itself
-
-
-@route("GET", "/healthz", access=Access.OPEN, returns=Health)
-def healthz(context: Context) -> Health:
-    """Whether the process is alive."""
-    return Health(status="ok", version=__version__)
-
-
-@route("GET", "/readyz", access=Access.OPEN, returns=Health, also=(HTTPStatus.SERVICE_UNAVAILABLE,))
-def readyz(context: Context) -> Health | Response:
-    """Whether the service can do its work: the database and the object store answer."""
-    checks = {"database": _state_of(_look_at_database, context), "store": _state_of(_look_at_store, context)}
-    if set(checks.values()) == {"ok"}:
-        return Health("ok", __version__, checks)
-    return Response(wire.dump(Health("unavailable", __version__, checks)), status=503, mimetype="application/json")
-
-
-def _state_of(look: Callable[[Context], None], context: Context) -> str:
-    try:
-        look(context)
-    except (sa.exc.SQLAlchemyError, StoreError) as error:
-        _log.warning("not ready: %s", error, extra={"action": "not_ready"})
-        return type(error).__name__
-    return "ok"
-
-
-def _look_at_database(context: Context) -> None:
-    with context.steering.database.read() as connection:
-        connection.execute(sa.text("SELECT 1 FROM tasks LIMIT 1"))
-
-
-def _look_at_store(context: Context) -> None:
-    context.steering.store.check()
-
-
-@route("GET", "/openapi.json", access=Access.OPEN, content=("application/json",))
-def openapi(context: Context) -> Any:
-    """This API, described in OpenAPI 3.1."""
-    from gridtune_steering.api.openapi import document  # it reads the finished table of routes
-
-    return Response(wire.dump(document()), mimetype="application/json")

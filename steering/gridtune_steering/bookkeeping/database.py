@@ -140,6 +140,22 @@ class Database:
         self._engine.dispose()
 
 
+def in_short(error: Exception) -> str:
+    """What went wrong with the database, in one line: an outage is told of again and again."""
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a database; None if it is no SQLite.
+
+    Raises:
+        ConfigurationError: The URL cannot be used here.
+    """
+    parsed = _parsed(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
 def announce(connection: Connection, topic: str) -> None:
     """Let `Database.read_settled` wait for the end of this transaction."""
     if connection.dialect.name == "postgresql":

@@ -14,10 +14,11 @@ _BEGIN = Upsert(duties, keys=("name",))
 
 
 def take(connection: Connection, name: str, holder: str, *, now: datetime, until: datetime) -> Record | None:
-    """Take or keep a duty; returns its row, as it was before, or None if another holder has it."""
+    """Take or keep a duty; returns its row, as it was before, or None if another holder has it, or is taking it."""
     _BEGIN(connection, {"name": name, "holder": holder, "lease_until": until})
-    row = connection.execute(sa.select(duties).where(duties.c.name == name).with_for_update()).one()
-    if row.holder != holder and row.lease_until > now:
+    found = sa.select(duties).where(duties.c.name == name).with_for_update(skip_locked=True)
+    row = connection.execute(found).one_or_none()
+    if row is None or (row.holder != holder and row.lease_until > now):
         return None
     connection.execute(
         sa.update(duties).where(duties.c.name == name).values(holder=holder, lease_until=until, last_run_at=now)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import EvaluationState, Report
-from gridtune_steering.bookkeeping.schema import Record, evaluations, points, reports
+from gridtune_steering.bookkeeping.schema import Record, evaluations, points, reports, tasks
 from gridtune_steering.bookkeeping.statements import Upsert
 
 _IS = evaluations.c.id == sa.bindparam("evaluation")
@@ -31,9 +31,9 @@ _UPDATE = sa.update(evaluations).where(_IS)
 _RENEW = _UPDATE.where(evaluations.c.state == EvaluationState.RUNNING.value).values(
     lease_expires_at=sa.bindparam("until")
 )
-_HOLD = _RENEW.where(evaluations.c.epoch == sa.bindparam("p_epoch")).returning(
-    evaluations.c.task_id, evaluations.c.watched_until
-)
+_HOLD = _RENEW.where(evaluations.c.epoch == sa.bindparam("p_epoch")).returning(evaluations.c.watched_until)
+_HOLD_OF_TASK = _HOLD.where(evaluations.c.task_id == sa.bindparam("task"))
+_OWNER = sa.select(tasks.c.id, tasks.c.owner).join(evaluations, evaluations.c.task_id == tasks.c.id).where(_IS)
 _REPORT = Upsert(reports, keys=("evaluation_id", "step"))
 
 
@@ -52,9 +52,22 @@ def find_for_update(connection: Connection, evaluation: str) -> Record | None:
     return connection.execute(_LOCK, {"evaluation": evaluation}).one_or_none()
 
 
-def hold(connection: Connection, evaluation: str, epoch: int, *, until: datetime) -> Record | None:
-    """Renew the lease of a running evaluation of this epoch; its task and `watched_until`, or None if it is no such."""
-    return connection.execute(_HOLD, {"evaluation": evaluation, "p_epoch": epoch, "until": until}).one_or_none()
+def hold(
+    connection: Connection, evaluation: str, epoch: int, *, until: datetime, task: str | None = None
+) -> Record | None:
+    """Renew the lease of a running evaluation of this epoch; `watched_until`, or None if there is no such.
+
+    If a task is given, it has to be one of this task.
+    """
+    names = {"evaluation": evaluation, "p_epoch": epoch, "until": until}
+    if task is None:
+        return connection.execute(_HOLD, names).one_or_none()
+    return connection.execute(_HOLD_OF_TASK, {**names, "task": task}).one_or_none()
+
+
+def owner(connection: Connection, evaluation: str) -> Record | None:
+    """Id and owner of an evaluation's task."""
+    return connection.execute(_OWNER, {"evaluation": evaluation}).one_or_none()
 
 
 def renew(connection: Connection, evaluation: str, *, until: datetime) -> bool:

@@ -60,6 +60,13 @@ def page(connection: Connection, task: str, *, kind: str | None, after: int, lim
     return connection.execute(query.order_by(events.c.id).limit(limit)).all()
 
 
+def newest(connection: Connection, task: str) -> int | None:
+    """The number of a task's last line."""
+    query = sa.select(sa.func.max(events.c.id)).where(events.c.task_id == task)
+    number: int | None = connection.execute(query).scalar_one()
+    return number
+
+
 def tells_of(connection: Connection, task: str) -> bool:
     """Whether there is, or ever was, a task with this id here."""
     return connection.execute(sa.select(events.c.id).where(events.c.task_id == task).limit(1)).first() is not None

@@ -10,6 +10,9 @@ from gridtune_steering.bookkeeping.statements import Upsert
 
 _STATE = Upsert(facts, keys=("name",), change=("value",))
 
+#: The fingerprint of the key that the service's secrets are derived from.
+SERVICE_KEY = "service_key"
+
 
 def find(connection: Connection, name: str) -> str | None:
     """A fact; None if nobody has stated it."""

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import EvaluationState, ObjectKind, PointState
-from gridtune_steering.bookkeeping.schema import Record, evaluations, objects, points, tasks
+from gridtune_steering.bookkeeping.archives import KIND as ARCHIVE
+from gridtune_steering.bookkeeping.schema import Record, archives, evaluations, objects, points, tasks
 
 #: States in which nobody will go on with a point.
 _ENDED = (
@@ -37,6 +38,31 @@ _CHECKPOINTS = (
 def insert(connection: Connection, **values: Any) -> None:
     """Note an upload that was begun."""
     connection.execute(sa.insert(objects).values(**values))
+
+
+def insert_archive(
+    connection: Connection, task: Record, *, id_: str, key: str, size: int, sha256: str, now: datetime
+) -> None:
+    """Note the object that a task was moved to."""
+    insert(
+        connection,
+        id=id_,
+        kind=ARCHIVE,
+        task_id=task.id,
+        owner=task.owner,
+        point=-1,
+        evaluation_id="",
+        key=key,
+        upload="",
+        part_size=size,
+        size=size,
+        sha256=sha256,
+        format="json.gz",
+        interrupted=False,
+        created_at=now,
+        committed_at=now,
+        doom="",
+    )
 
 
 def find(connection: Connection, object_: str) -> Record | None:
@@ -81,9 +107,12 @@ def of_point(connection: Connection, task: str, point: int) -> Sequence[Record]:
 
 
 def total_size(connection: Connection, *, task: str | None = None, owner: str | None = None) -> int:
-    """Bytes of all objects of a task or of a user; uploads on their way count, those that were given up do not."""
+    """Bytes of all objects of a task or of a user; uploads on their way count, those that were given up do not.
+
+    Nor do archived tasks: they are there by the operators' will.
+    """
     query = sa.select(sa.func.coalesce(sa.func.sum(objects.c.size), 0)).where(
-        sa.or_(objects.c.committed_at.is_not(None), objects.c.doomed_at.is_(None))
+        sa.or_(objects.c.committed_at.is_not(None), objects.c.doomed_at.is_(None)), objects.c.kind != ARCHIVE
     )
     if task is not None:
         query = query.where(objects.c.task_id == task)
@@ -100,18 +129,23 @@ def use_by_task(connection: Connection, *, owner: str | None) -> Sequence[Record
 
     is_committed = objects.c.committed_at.is_not(None)
     committed = bytes_where(is_committed).label("committed_bytes")
+    name = sa.func.coalesce(tasks.c.name, archives.c.name)
     query = (
         sa.select(
             objects.c.task_id,
             objects.c.owner,
-            tasks.c.name,
+            name.label("name"),
             sa.func.count().label("n_objects"),
             committed,
             bytes_where(sa.not_(is_committed)).label("pending_bytes"),
             bytes_where(objects.c.doomed_at.is_not(None)).label("doomed_bytes"),
         )
-        .select_from(objects.outerjoin(tasks, tasks.c.id == objects.c.task_id))
-        .group_by(objects.c.task_id, objects.c.owner, tasks.c.name)
+        .select_from(
+            objects.outerjoin(tasks, tasks.c.id == objects.c.task_id).outerjoin(
+                archives, archives.c.id == objects.c.task_id
+            )
+        )
+        .group_by(objects.c.task_id, objects.c.owner, name)
     )
     if owner is not None:
         query = query.where(objects.c.owner == owner)
@@ -192,12 +226,19 @@ def doom_abandoned(connection: Connection, *, begun_before: datetime, at: dateti
     ).rowcount
 
 
+def doom_all_of(connection: Connection, task: str, *, at: datetime, why: str) -> None:
+    """Let all objects of a task be deleted at a time, unless they are to go earlier."""
+    earlier = sa.or_(objects.c.doomed_at.is_(None), objects.c.doomed_at > at)
+    connection.execute(sa.update(objects).where(objects.c.task_id == task, earlier).values(doomed_at=at, doom=why))
+
+
 def doom_of_deleted_tasks(connection: Connection, *, at: datetime) -> int:
-    """Let everything be deleted that belongs to no task any more."""
+    """Let everything be deleted that belongs to no task any more; an archived task has its archive alone."""
     exists = sa.exists().where(tasks.c.id == objects.c.task_id)
+    is_archive = sa.and_(objects.c.kind == ARCHIVE, sa.exists().where(archives.c.object_id == objects.c.id))
     return connection.execute(
         sa.update(objects)
-        .where(sa.or_(objects.c.doomed_at.is_(None), objects.c.doomed_at > at), sa.not_(exists))
+        .where(sa.or_(objects.c.doomed_at.is_(None), objects.c.doomed_at > at), sa.not_(exists), sa.not_(is_archive))
         .values(doomed_at=at, doom="its task was deleted")
     ).rowcount
 

@@ -321,7 +321,23 @@ snapshots = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
 )
 
-# checkpoints and logs in object storage; no foreign keys: what is stored outlives its task until it is collected
+# ended tasks that were moved into object storage: what is listed of them, and in which object the rest is
+archives = sa.Table(
+    "archives",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("owner", _NAME, nullable=False),
+    sa.Column("state", _ID, nullable=False),
+    sa.Column("summary", sa.JSON, nullable=False),
+    sa.Column("object_id", _ID, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("archived_at", UtcDateTime, nullable=False),
+    sa.Index("ix_archives_created_at_id", "created_at", "id"),
+    sa.Index("ix_archives_name", "name"),
+)
+
+# checkpoints, logs and archived tasks in object storage; no foreign keys: what is stored outlives its task for a while
 objects = sa.Table(
     "objects",
     metadata,

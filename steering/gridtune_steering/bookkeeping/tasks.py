@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_steering.bookkeeping.schema import Record, task_files, tasks
+from gridtune_common.protocol import TaskState
+from gridtune_steering.bookkeeping.schema import Record, archives, task_files, tasks
 
 _FIND = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
 _LOCK = _FIND.with_for_update(key_share=True)
@@ -36,6 +37,13 @@ def find_for_update(connection: Connection, task: str) -> Record | None:
     return connection.execute(_LOCK, {"task": task}).one_or_none()
 
 
+def ended_before(connection: Connection, at: datetime, *, limit: int) -> Sequence[str]:
+    """The ids of tasks that ended before a time, those that ended first coming first."""
+    ended = (TaskState.FINISHED.value, TaskState.CANCELLED.value)
+    query = sa.select(tasks.c.id).where(tasks.c.state.in_(ended), tasks.c.ended_at < at)
+    return connection.execute(query.order_by(tasks.c.ended_at).limit(limit)).scalars().all()
+
+
 def page(
     connection: Connection,
     *,
@@ -46,16 +54,43 @@ def page(
     limit: int,
 ) -> Sequence[Record]:
     """Tasks before a place in the listing, newest first; of one owner, name or state, if given."""
-    query = sa.select(tasks)
+    query = _page_of(tasks, owner=owner, name=name, state=state, before=before, limit=limit)
+    return connection.execute(query).all()
+
+
+def page_of_archived(
+    connection: Connection,
+    *,
+    owner: str | None,
+    name: str | None,
+    state: str | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> Sequence[Record]:
+    """Like `page`, of tasks that were archived."""
+    query = _page_of(archives, owner=owner, name=name, state=state, before=before, limit=limit)
+    return connection.execute(query).all()
+
+
+def _page_of(
+    table: sa.Table,
+    *,
+    owner: str | None,
+    name: str | None,
+    state: str | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> sa.Select[tuple[Any, ...]]:
+    query = sa.select(table)
     if owner is not None:
-        query = query.where(tasks.c.owner == owner)
+        query = query.where(table.c.owner == owner)
     if name is not None:
-        query = query.where(tasks.c.name == name)
+        query = query.where(table.c.name == name)
     if state is not None:
-        query = query.where(tasks.c.state == state)
+        query = query.where(table.c.state == state)
     if before is not None:
-        query = query.where(sa.tuple_(tasks.c.created_at, tasks.c.id) < sa.tuple_(*_bound(before)))
-    return connection.execute(query.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit)).all()
+        query = query.where(sa.tuple_(table.c.created_at, table.c.id) < sa.tuple_(*_bound(before)))
+    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
 
 
 def _bound(place: tuple[datetime, str]) -> tuple[Any, Any]:
@@ -76,6 +111,12 @@ def files(connection: Connection, task: str) -> Sequence[Record]:
     """A task's files without their content."""
     columns = [task_files.c.path, task_files.c.size, task_files.c.sha256, task_files.c.executable]
     return connection.execute(sa.select(*columns).where(task_files.c.task_id == task).order_by(task_files.c.path)).all()
+
+
+def whole_files(connection: Connection, task: str) -> Sequence[Record]:
+    """A task's files with their content."""
+    query = sa.select(task_files).where(task_files.c.task_id == task)
+    return connection.execute(query.order_by(task_files.c.path)).all()
 
 
 def file_content(connection: Connection, task: str, path: str) -> bytes | None:

@@ -30,7 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Work until SIGTERM or Ctrl-C."""
     if arguments.check:
         return _check(Settings.from_environment(data=arguments.data), arguments.processes)
-    processes.start_logging()
     settings = join(arguments.data)
     processes.run(processes.supervisor_of(processes.optimizer_hosts(settings, arguments.processes)))
     return 0

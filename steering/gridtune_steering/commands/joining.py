@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
+from gridtune_steering import logs
 from gridtune_steering.assembly import assemble
 from gridtune_steering.services import founding
 from gridtune_steering.settings import Settings
@@ -18,6 +19,7 @@ def join(data: Path | None) -> Settings:
         ConfigurationError: They do not; with what to do.
     """
     settings = Settings.from_environment(data=data)
+    logs.set_up(settings)
     os.umask(0o077)
     settings.data.mkdir(parents=True, exist_ok=True)
     if not (settings.data / "service.key").exists():

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 from gridtune_common.cli import output
+from gridtune_steering import logs
 from gridtune_steering.assembly import assemble
-from gridtune_steering.commands import processes
 from gridtune_steering.services import founding
 from gridtune_steering.settings import Settings
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Migrate, and say what was done."""
-    processes.start_logging()
     settings = Settings.from_environment(data=arguments.data)
+    logs.set_up(settings)
     os.umask(0o077)
     settings.data.mkdir(parents=True, exist_ok=True)
     steering, bell = assemble(settings)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from gridtune_common.errors import ConfigurationError
+from gridtune_steering.metrics import files
 from gridtune_steering.settings import Settings
 from gridtune_steering.supervisor import Child, Supervisor
 
@@ -43,12 +44,6 @@ def _port(word: str) -> int:
     if not word.isdecimal() or int(word) > 65535:
         raise argparse.ArgumentTypeError(f"{word!r} is no port from 0 to 65535")
     return int(word)
-
-
-def start_logging() -> None:
-    """Write to standard error, as the children do."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def web_processes(settings: Settings, listener: socket.socket, n: int) -> list[Child]:
@@ -88,7 +83,11 @@ def _python(*words: str) -> list[str]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    return {**os.environ, "GRIDTUNE_STEERING_DATA": str(settings.data.resolve())}
+    return {
+        **os.environ,
+        "GRIDTUNE_STEERING_DATA": str(settings.data.resolve()),
+        files.VARIABLE: str(files.shared_folder(settings.data)),
+    }
 
 
 @contextmanager

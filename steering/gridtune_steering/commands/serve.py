@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
-from gridtune_steering import agentfile
+from gridtune_steering import agentfile, logs
 from gridtune_steering.assembly import assemble
 from gridtune_steering.commands import processes
 from gridtune_steering.doorbell import open_bell
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    processes.start_logging()
     settings = Settings.from_environment(data=arguments.data)
+    logs.set_up(settings)
     os.umask(0o077)  # the database and the logs are nobody else's
     settings.data.mkdir(parents=True, exist_ok=True)
     if arguments.stop_with_parent:

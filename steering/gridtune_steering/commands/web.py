@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    processes.start_logging()
     settings = join(arguments.data)
     with processes.listening(arguments.host, arguments.port) as listener:
         supervisor = processes.supervisor_of(processes.web_processes(settings, listener, arguments.processes))

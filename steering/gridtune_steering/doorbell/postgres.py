@@ -10,7 +10,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -77,7 +78,7 @@ class PostgresBell:
                     [[channel for channel, _ in rings], [task for _, task in rings]],
                 )
             except psycopg.Error as error:
-                _log.warning("rings are lost: %s", error, extra={"action": "rings_lost"})
+                _log.warning("rings are lost: %s", str(error).splitlines()[0], extra={"action": "rings_lost"})
                 _give_up(connection)
                 connection = None
         if connection is not None:
@@ -92,25 +93,26 @@ class PostgresBell:
 
 
 class PostgresListener:
-    """The ear of one process: a connection of its own, made anew when it breaks."""
+    """The ear of one process: a connection of its own, made anew when it breaks.
+
+    A database that is away when it is opened is no different from one that goes away later.
+    """
 
     def __init__(self, url: str, channel: str) -> None:
         self._url, self._channel = url, channel
-        self._connection: psycopg.Connection[Any] | None = self._connect()
+        self._connection: psycopg.Connection[Any] | None = None
+        with self._giving_up():
+            self._connection = self._connect()
 
     def wait(self, timeout: float) -> set[str]:
         """Wait for rings for at most *timeout* seconds; returns the tasks that rang, all that are there."""
-        try:
+        with self._giving_up():
             if self._connection is None:
                 self._connection = self._connect()
             return _tasks(self._connection.notifies(timeout=timeout, stop_after=1)) | _tasks(
                 self._connection.notifies(timeout=0)
             )
-        except psycopg.Error as error:
-            _log.warning("nothing is heard: %s", error, extra={"action": "deaf"})
-            _give_up(self._connection)
-            self._connection = None
-            return set()
+        return set()
 
     def close(self) -> None:
         """Take the ear away."""
@@ -124,6 +126,16 @@ class PostgresListener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Do without a connection that breaks, or that cannot be made, until the next time."""
+        try:
+            yield
+        except psycopg.Error as error:
+            _log.warning("nothing is heard: %s", str(error).splitlines()[0], extra={"action": "deaf"})
+            _give_up(self._connection)
+            self._connection = None
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True, **_LIVELINESS)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
 import socket
 
 from gridtune_common.parent import stop_with_parent
+from gridtune_steering import logs
 from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
+from gridtune_steering.supervisor import end_with_any_thread
 
 #: What tells numerical libraries how many threads to use; they read it when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -23,9 +24,10 @@ def main() -> None:
         os.environ.setdefault(
             variable, "1"
         )  # models are small: threads that fight for cores make them ten times slower
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("hyperopt").setLevel(logging.WARNING)  # tells of every suggestion
-    steering, bell = assemble(Settings.from_environment())
+    settings = Settings.from_environment()
+    logs.set_up(settings)
+    end_with_any_thread()
+    steering, bell = assemble(settings)
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     with bell.listen_as_host() as listener:
         host = Host(steering, name)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
 import time
 from collections.abc import Mapping
 
-from gridtune_steering.bookkeeping.database import TROUBLE
+from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
 from gridtune_steering.host.effort import Effort, to_give_away
 from gridtune_steering.host.live import LiveCampaigns, OptimizerBroken
+from gridtune_steering.metrics import instruments
 from gridtune_steering.objectstore.port import StoreError
-from gridtune_steering.services import collecting, hosting, housekeeping, owning
+from gridtune_steering.services import archiving, collecting, hosting, housekeeping, owning
 from gridtune_steering.services.hosting import News, Outdated
 from gridtune_steering.services.owning import Ownership, OwnershipLost
 from gridtune_steering.services.steering import Steering
 
 _log = logging.getLogger("gridtune.host")
+_AWAY = "the database did not answer: %s"
 #: How often a host looks around without being rung, in seconds.
 _LOOK_AROUND = 1.0
 #: For how long a host thinks about points before it hands out those that it has, in seconds.
@@ -32,6 +35,8 @@ _STORE_PAUSE = 30.0
 _LEAVE_TO_OTHERS = 2.0
 #: Who thinks about one task for so many seconds leaves the others to those who have time.
 _ABSORBED = 3.0
+#: A process in which no thread could do anything for so many seconds shows where, and ends.
+_FROZEN = 60.0
 #: Seconds after which an optimizer is asked again that has failed, each time; then its task is paused.
 _SECOND_THOUGHTS = (1.0, 5.0)
 #: Rebuilding a campaign may mean to think all of it again: it may take so many times as long as one round.
@@ -41,7 +46,7 @@ _SETTLING_TIME = 10.0
 
 
 class Host:
-    """Owns live campaigns. One thread thinks; another does what must not wait for a slow optimizer.
+    """Owns live campaigns. One thread thinks; others do what must not wait for a slow optimizer, nor for each other.
 
     Args:
         steering: The service's surroundings.
@@ -74,9 +79,10 @@ class Host:
 
     def run(self, listener: Listener) -> None:
         """Work until `stop`, woken through *listener*; then leave all tasks to others."""
-        steward = threading.Thread(target=self._keep_house, name="steward", daemon=True)
+        steward = threading.Thread(target=self._keep_leases, name="steward", daemon=True)
         steward.start()
-        # a slow object store must keep neither the tasks nor their leases waiting, nor the end of this process
+        # what others have locked, or a slow object store, must keep neither the leases waiting nor the end
+        threading.Thread(target=self._keep_house, name="caretaker", daemon=True).start()
         threading.Thread(target=self._keep_storage, name="collector", daemon=True).start()
         _log.info("host %s is at work", self._name, extra={"action": "host_started"})
         next_look = 0.0
@@ -90,8 +96,8 @@ class Host:
                     rang |= self._in_need()
                     self.drop_idle(older_than=self._steering.settings.idle_seconds)
                 unfinished = self.round(rang)
-            except TROUBLE:
-                _log.exception("the database did not answer", extra={"action": "database_away"})
+            except TROUBLE as error:
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
                 unfinished = set()
         steward.join()
         self._leave()
@@ -184,9 +190,13 @@ class Host:
 
     def _batch(self, ownership: Ownership) -> bool:
         news = hosting.news(self._steering, ownership)
+        started = time.monotonic()
         with self._effort.on(ownership.task), self._live.thinking(ownership, news.elapsed) as campaign:
             learnt, actions = _learn(campaign, news)
             made = _make_points(campaign, news.credit)
+        if learnt or made:
+            thinking = instruments.THINKING_SECONDS.labels(self._live.algorithm_of(ownership.task))
+            thinking.observe(time.monotonic() - started)
         if learnt or actions or made:
             hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
         self._live.keep_snapshot(ownership, unless_below=_MOST_REPEATED)
@@ -237,8 +247,8 @@ class Host:
             self._keep_for_others(ownership)
         try:
             owning.leave(self._steering, self._name)
-        except TROUBLE:
-            _log.exception("the tasks stay this host's until its leases end", extra={"action": "database_away"})
+        except TROUBLE as error:
+            _log.error(_AWAY, in_short(error), extra={"action": "database_away"})  # leases end by themselves
 
     def _keep_for_others(self, ownership: Ownership) -> None:
         try:
@@ -246,17 +256,28 @@ class Host:
         except (OwnershipLost, *TROUBLE):
             _log.info("no snapshot of task %s", ownership.task)
 
-    def _keep_house(self) -> None:
-        """Renew the leases on this host's tasks and do the duties, until `stop`."""
+    def _keep_leases(self) -> None:
+        """Renew the leases on this host's tasks, or let others have some of them, until `stop`."""
         while not self._stopping.wait(_LOOK_AROUND):
-            shares = self._effort.look(list(self._ownerships))
+            faulthandler.dump_traceback_later(_FROZEN, exit=True)  # native code may hold all threads, this one too
+            owned = list(self._ownerships)
+            shares = self._effort.look(owned)
             try:
-                owning.renew(self._steering, self._name, load=self._effort.load)
-                housekeeping.do_duties(self._steering, self._name)
+                owning.renew(self._steering, self._name, owned, load=self._effort.load)
                 self._share(shares)
                 self._watch_thinking()
-            except TROUBLE:  # a database that is busy or away comes back; leases may get lost meanwhile
-                _log.exception("the database did not answer", extra={"action": "database_away"})
+            except TROUBLE as error:  # a database that is busy or away comes back; leases may get lost meanwhile
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
+
+        faulthandler.cancel_dump_traceback_later()
+
+    def _keep_house(self) -> None:
+        """Do the duties, until `stop`."""
+        while not self._stopping.wait(_LOOK_AROUND):
+            try:
+                housekeeping.do_duties(self._steering, self._name)
+            except TROUBLE as error:
+                _log.error(_AWAY, in_short(error), extra={"action": "database_away"})
 
     def _share(self, shares: Mapping[str, float]) -> None:
         """Choose tasks for hosts that have more time."""
@@ -288,10 +309,14 @@ class Host:
         while not self._stopping.wait(_LOOK_AROUND):
             try:
                 done = collecting.do_duty(self._steering, self._name)
-            except (*TROUBLE, StoreError):
-                _log.exception("storage was not cleaned up; trying again", extra={"action": "collecting_failed"})
+                n_archived = archiving.do_duty(self._steering, self._name)
+            except (*TROUBLE, StoreError) as error:
+                why = in_short(error)
+                _log.error("storage was not cleaned up, trying again: %s", why, extra={"action": "collecting_failed"})
                 self._stopping.wait(_STORE_PAUSE)
                 continue
+            if n_archived:
+                _log.info("archived %d tasks", n_archived, extra={"action": "archived"})
             if done is not None and (done.deleted or done.strays):
                 _log.info(
                     "deleted %d objects, and %d that nobody knew",

@@ -24,6 +24,7 @@ class _Live:
     """A campaign, when it was wanted last, and the seconds of thought that no snapshot holds yet."""
 
     campaign: Campaign
+    algorithm: str
     used_at: float = field(default_factory=time.monotonic)
     unkept: float = 0.0
 
@@ -61,7 +62,9 @@ class LiveCampaigns:
     def _rebuild(self, ownership: Ownership) -> _Live:
         self.is_rebuilding = True
         try:
-            live = self._live[ownership.task] = _Live(hosting.load(self._steering, ownership))
+            live = self._live[ownership.task] = _Live(
+                hosting.load(self._steering, ownership), hosting.algorithm_of(self._steering, ownership.task)
+            )
         finally:
             self.is_rebuilding = False
         return live
@@ -78,6 +81,10 @@ class LiveCampaigns:
         live.unkept = 0.0
         if (snapshot := live.campaign.snapshot()) is not None:
             hosting.keep(self._steering, ownership, snapshot)
+
+    def algorithm_of(self, task: str) -> str:
+        """What a task whose campaign is here calls its optimizer."""
+        return self._live[task].algorithm
 
     def overdue(self) -> set[str]:
         """The tasks whose time is over."""

@@ -40,6 +40,11 @@ def service_key(path: Path) -> bytes:
     return bytes.fromhex(path.read_text().strip())
 
 
+def fingerprint(key: bytes) -> str:
+    """What can be shown of a service's key."""
+    return hashlib.sha256(b"gridtune/fingerprint/" + key).hexdigest()
+
+
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
     """Write a file that only its owner can read; whoever looks finds all of it or nothing."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")

@@ -8,9 +8,10 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import Scope
-from gridtune_steering.bookkeeping import tasks
+from gridtune_steering.bookkeeping import archives, tasks
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.services.errors import NotFound
+from gridtune_steering.services.errors import NotFound, TaskArchived
+from gridtune_steering.services.times import iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,9 @@ def visible_task(connection: Connection, caller: Caller, task: str) -> Record:
 
     Raises:
         NotFound: There is none, or it is somebody else's.
+        TaskArchived: It is in the archive.
     """
-    row = tasks.find(connection, task)
-    if row is None or not caller.may_see(row):
-        raise NotFound("task", task)
-    return row
+    return _seen(connection, caller, task, tasks.find(connection, task))
 
 
 def owned_task(connection: Connection, caller: Caller, task: str) -> Record:
@@ -52,8 +51,16 @@ def owned_task(connection: Connection, caller: Caller, task: str) -> Record:
 
     Raises:
         NotFound: There is none, or it is somebody else's.
+        TaskArchived: It is in the archive.
     """
-    row = tasks.find_for_update(connection, task)
-    if row is None or not caller.may_see(row):
+    return _seen(connection, caller, task, tasks.find_for_update(connection, task))
+
+
+def _seen(connection: Connection, caller: Caller, task: str, row: Record | None) -> Record:
+    archived = archives.find(connection, task) if row is None else None
+    found = archived if row is None else row
+    if found is None or not caller.may_see(found):
         raise NotFound("task", task)
+    if row is None:
+        raise TaskArchived(task, iso(found.archived_at))
     return row

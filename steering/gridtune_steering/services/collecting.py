@@ -12,8 +12,9 @@ from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
 
-from gridtune_steering.bookkeeping import duties, events, objects, outputs
+from gridtune_steering.bookkeeping import events, objects, outputs
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.services import turns
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.storage import PREFIX
 
@@ -23,8 +24,6 @@ _COLLECTING, _SEARCHING = "collecting", "searching"
 #: How often the bookkeeping is looked through, and how often the whole store.
 _COLLECT_EVERY = timedelta(minutes=1)
 _SEARCH_EVERY = timedelta(hours=6)
-#: For how long a host that takes one of these duties has it to itself.
-_DUTY_TIME = timedelta(minutes=10)
 _BATCH = 200
 
 
@@ -44,23 +43,12 @@ def do_duty(steering: Steering, host: str) -> Collected | None:
         StoreAway: The store does not answer; the next round goes on.
     """
     found = None
-    if _is_due(steering, _COLLECTING, host, _COLLECT_EVERY):
+    if turns.take(steering, _COLLECTING, host, _COLLECT_EVERY):
         found = collect(steering)
-    if _is_due(steering, _SEARCHING, host, _SEARCH_EVERY):
+    if turns.take(steering, _SEARCHING, host, _SEARCH_EVERY):
         strays = search(steering)
         found = Collected(doomed=found.doomed if found else 0, deleted=found.deleted if found else 0, strays=strays)
     return found
-
-
-def _is_due(steering: Steering, duty: str, host: str, every: timedelta) -> bool:
-    now = steering.clock()
-    with steering.database.read() as connection:
-        last = duties.last_run(connection, duty)
-    if last is not None and now - last < every:
-        return False
-    with steering.database.write() as connection:
-        before = duties.take(connection, duty, host, now=now, until=now + _DUTY_TIME)
-    return before is not None and (before.last_run_at is None or now - before.last_run_at >= every)
 
 
 def collect(steering: Steering) -> Collected:

@@ -6,13 +6,16 @@ SteeringError
 ├── NotFound            no such task, point, evaluation, file or token
 ├── Conflict            the request does not fit the state that things are in
 ├── TaskHasEnded        the task hands out no more points
+├── TaskArchived        the task is in the archive, where its export can be read and nothing else
 ├── TooLittleTime       the worker's walltime ends before it could get anywhere
 ├── DoesNotFit          the worker lacks what the task requires
 ├── QuotaExceeded       the task or its owner has too much in storage
 ├── HostSetAside        the worker's host fails too much and gets no points for a while; says for how long
 ├── Unusable            the request was understood but its content cannot be used; carries flaws
 ├── RequestIdReused     a request id came back with another request
-└── RequestInProgress   the same request is being answered at this moment
+├── RequestInProgress   the same request is being answered at this moment
+├── TooManyRequests     the token has asked for more than its share; says when to come again
+└── TooBusy             more requests are being answered than this process takes
 """
 
 from __future__ import annotations
@@ -47,6 +50,15 @@ class Conflict(SteeringError):  # noqa: N818
 
 class TaskHasEnded(SteeringError):  # noqa: N818
     """The task hands out no more points."""
+
+
+class TaskArchived(SteeringError):  # noqa: N818
+    """The task is in the archive, where its export can be read and nothing else."""
+
+    def __init__(self, task: str, at: str) -> None:
+        super().__init__(
+            f"task {task!r} was archived at {at}; all that is known of it is in its export: gridtune export {task}"
+        )
 
 
 class TooLittleTime(SteeringError):  # noqa: N818
@@ -92,3 +104,18 @@ class RequestInProgress(SteeringError):  # noqa: N818
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"request {request_id!r} is being answered just now; send it again for the answer")
+
+
+class TooManyRequests(SteeringError):  # noqa: N818
+    """A token asks for more than its share; nothing was done."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__("this token sends more requests than one may; nothing was done, come again a little later")
+
+
+class TooBusy(SteeringError):  # noqa: N818
+    """More requests are on hand than can be answered soon; nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__("the service has too much to do at this moment; nothing was done, come again a little later")

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import PointState, Scope
+from gridtune_common.protocol import PointState
 from gridtune_common.taskfile import Retry
 from gridtune_steering.bookkeeping import circumstances, evaluations, events, objects, points, tasks
 from gridtune_steering.bookkeeping.schema import Record
@@ -44,16 +44,14 @@ def visible(connection: Connection, caller: Caller, evaluation: str) -> tuple[Re
     return row, task
 
 
-def refuse_strangers(connection: Connection, caller: Caller, evaluation: str, task: str) -> None:
-    """Like `visible`, for a caller whose token mostly is for this very task.
+def refuse_strangers(connection: Connection, caller: Caller, evaluation: str) -> None:
+    """Like `visible`, without a lock.
 
     Raises:
-        NotFound: The task is somebody else's.
+        NotFound: There is none, or its task is somebody else's.
     """
-    if caller.scope is Scope.TASK and caller.task == task:
-        return
-    row = tasks.find(connection, task)
-    if row is None or not caller.may_see(row):
+    owner = evaluations.owner(connection, evaluation)
+    if owner is None or not caller.may_see(owner):
         raise NotFound("evaluation", evaluation)
 
 

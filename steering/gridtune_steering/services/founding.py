@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from gridtune_common.errors import ConfigurationError
+from gridtune_common.errors import ConfigurationError, Unreachable
 from gridtune_steering.bookkeeping import facts
-from gridtune_steering.bookkeeping.database import Database
-from gridtune_steering.identity.secrets import service_key
+from gridtune_steering.bookkeeping.database import TROUBLE, Database, in_short
+from gridtune_steering.identity.secrets import fingerprint, service_key
 from gridtune_steering.services import tokens
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
-
-_KEY = "service_key"
 
 
 def found(steering: Steering, *, finish: bool = False) -> list[str]:
@@ -24,15 +23,17 @@ def found(steering: Steering, *, finish: bool = False) -> list[str]:
 
     Raises:
         ConfigurationError: The database belongs to a service with another key.
+        Unreachable: The database does not answer.
     """
     database = steering.database
-    before = database.revision()
+    with _reaching_it():
+        before = database.revision()
     path = database.path_from(before, finish=finish or database.is_embedded)
     if path:
         database.migrate(path[-1])
     with database.write() as connection:
-        if facts.find(connection, _KEY) is None:
-            facts.state(connection, _KEY, _fingerprint(steering))
+        if facts.find(connection, facts.SERVICE_KEY) is None:
+            facts.state(connection, facts.SERVICE_KEY, _fingerprint(steering))
     _check_key(steering)
     tokens.ensure_operator(steering)
     return path
@@ -43,9 +44,12 @@ def check(steering: Steering) -> None:
 
     Raises:
         ConfigurationError: The schema is too old, or the key is another one.
+        Unreachable: The database does not answer.
     """
     database = steering.database
-    missing = database.path_from(database.revision(), finish=False)
+    with _reaching_it():
+        before = database.revision()
+    missing = database.path_from(before, finish=False)
     if missing:
         raise ConfigurationError(f"the database lacks {', '.join(missing)}; run 'gridtune migrate' first")
     _check_key(steering)
@@ -59,15 +63,21 @@ def left_to_finish(settings: Settings) -> list[str]:
     return left
 
 
+@contextmanager
+def _reaching_it() -> Iterator[None]:
+    try:
+        yield
+    except TROUBLE as error:
+        raise Unreachable(f"the database of GRIDTUNE_STEERING_DATABASE does not answer: {in_short(error)}") from error
+
+
 def _check_key(steering: Steering) -> None:
     with steering.database.read() as connection:
-        known = facts.find(connection, _KEY)
+        known = facts.find(connection, facts.SERVICE_KEY)
     if known is not None and known != _fingerprint(steering):
         path = steering.settings.data / "service.key"
         raise ConfigurationError(f"{path} is not the key of this database's service; copy that one here")
 
 
 def _fingerprint(steering: Steering) -> str:
-    """What can be shown of the key."""
-    key = service_key(steering.settings.data / "service.key")
-    return hashlib.sha256(b"gridtune/fingerprint/" + key).hexdigest()
+    return fingerprint(service_key(steering.settings.data / "service.key"))

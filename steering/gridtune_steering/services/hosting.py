@@ -92,6 +92,13 @@ def load(steering: Steering, ownership: Ownership) -> Campaign:
     return campaign
 
 
+def algorithm_of(steering: Steering, task: str) -> str:
+    """What a task calls its optimizer."""
+    with steering.database.read() as connection:
+        row = tasks.find(connection, task)
+    return "" if row is None else parse_task(row.document).algorithm.name
+
+
 def keep(steering: Steering, ownership: Ownership, snapshot: Snapshot) -> None:
     """Keep what a task's optimizer is by now, so that the next host need not ask for every point again.
 

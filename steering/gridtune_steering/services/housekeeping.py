@@ -44,4 +44,4 @@ def do_duties(steering: Steering, host: str) -> None:
         requests.forget_before(connection, now - timedelta(seconds=steering.settings.request_memory_seconds))
         is_suspended = was_away or (duty.suspended_until is not None and duty.suspended_until > now)
     if not is_suspended:
-        leases.reap(steering)
+        leases.reap(steering, at=now)  # not at this moment: the database may have stood still, and nobody was heard

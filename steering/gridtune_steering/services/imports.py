@@ -15,7 +15,7 @@ from gridtune_common.taskfile import Task, parse_task
 from gridtune_steering.bookkeeping import events, known, points, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.access import Caller, owned_task, visible_task
-from gridtune_steering.services.errors import NotFound, Unusable
+from gridtune_steering.services.errors import NotFound, TaskArchived, Unusable
 from gridtune_steering.services.fitting import Fitting
 from gridtune_steering.services.idempotency import once
 from gridtune_steering.services.steering import Steering
@@ -79,6 +79,9 @@ def warm_start(connection: Connection, caller: Caller, spec: Task, task: str, no
 def _source(connection: Connection, caller: Caller, name: str, index: int) -> Record:
     try:
         return visible_task(connection, caller, name)
+    except TaskArchived as error:
+        flaw = Flaw(f"warm_start[{index}]", f"{error}; import its results into the new task: gridtune import")
+        raise Unusable("the task cannot be used", [flaw]) from error
     except NotFound as error:
         flaw = Flaw(f"warm_start[{index}]", f"there is no task {name!r} that you may read; write the id of one")
         raise Unusable("the task cannot be used", [flaw]) from error

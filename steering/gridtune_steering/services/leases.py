@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     Advice,
     Ask,
@@ -15,16 +16,20 @@ from gridtune_common.protocol import (
     Lease,
     PointState,
     Reports,
+    Scope,
+    Signs,
     TaskState,
     Verdict,
+    Verdicts,
 )
 from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller, visible_task
-from gridtune_steering.services.errors import DoesNotFit, HostSetAside, SteeringError, TaskHasEnded
+from gridtune_steering.services.errors import DoesNotFit, HostSetAside, NotFound, SteeringError, TaskHasEnded, Unusable
 from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
@@ -32,6 +37,8 @@ from gridtune_steering.services.times import iso
 
 #: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
 _WAITING_SLACK = timedelta(seconds=5)
+#: The most signs of life in one message.
+_MOST_SIGNS = 100
 #: The service's own hand in the audit log.
 _REAPER = "gridtune/reaper"
 
@@ -210,11 +217,53 @@ def report(steering: Steering, caller: Caller, evaluation: str, message: Reports
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        held = evaluations.hold(connection, evaluation, message.epoch, until=now + life.lease_time(steering))
-        if held is None:
-            return _report_late(steering, connection, caller, evaluation, message, now)
-        life.refuse_strangers(connection, caller, evaluation, held.task_id)
-        evaluations.add_reports(connection, evaluation, message.reports, now=now)
+        if (verdict := _report(steering, connection, caller, evaluation, message, now)) is not None:
+            return verdict
+    with steering.database.write() as connection:
+        return _report_late(steering, connection, caller, evaluation, message, now)
+
+
+def signs(steering: Steering, caller: Caller, message: Signs) -> Verdicts:
+    """Take signs of life of several evaluations together; one that is not known here is lost.
+
+    Raises:
+        Unusable: There are too many.
+    """
+    if len(message.signs) > _MOST_SIGNS:
+        raise Unusable("too much at a time", [Flaw("signs", f"there are {len(message.signs)}; send {_MOST_SIGNS}")])
+    now = steering.clock()
+    verdicts: dict[int, Verdict] = {}
+    for take in (_report, _report_late):
+        left = [(place, sign) for place, sign in enumerate(message.signs) if place not in verdicts]
+        if not left:
+            break
+        with steering.database.write() as connection:
+            # in one order for all agents, so that none waits for another in a circle
+            for place, sign in sorted(left, key=lambda entry: entry[1].evaluation):
+                reports = Reports(sign.epoch, sign.reports)
+                try:
+                    verdict = take(steering, connection, caller, sign.evaluation, reports, now)
+                except NotFound as error:
+                    verdict = Verdict(Advice.LOST, str(error))
+                if verdict is not None:
+                    verdicts[place] = verdict
+    return Verdicts([verdicts[place] for place in range(len(message.signs))])
+
+
+def _report(
+    steering: Steering, connection: Connection, caller: Caller, evaluation: str, message: Reports, now: datetime
+) -> Verdict | None:
+    """The answer to a report from an evaluation that runs; None if there is more to find out.
+
+    That is for another transaction: this one may have locked the evaluation, which its point has to go before.
+    """
+    if caller.scope is not Scope.TASK:
+        life.refuse_strangers(connection, caller, evaluation)
+    until = now + life.lease_time(steering)
+    held = evaluations.hold(connection, evaluation, message.epoch, until=until, task=caller.task)
+    if held is None:
+        return None
+    evaluations.add_reports(connection, evaluation, message.reports, now=now)
     return go_on(steering, held, now)
 
 
@@ -270,16 +319,17 @@ def verdict_of_ended(row: Record) -> Verdict:
     return Verdict(Advice.STOP, row.message or f"the evaluation is {row.state}")
 
 
-def reap(steering: Steering, *, limit: int = 200) -> list[str]:
-    """Take the points of silent workers back; the same point goes to the next worker, one attempt older.
+def reap(steering: Steering, *, at: datetime | None = None, limit: int = 200) -> list[str]:
+    """Take the points back of workers that were silent *at* a time; the next worker gets them, one attempt older.
 
     Returns:
         The tasks in which something was lost.
     """
-    now = steering.clock()
+    now = at or steering.clock()
     touched, silent = set(), []
     with steering.database.write() as connection:
-        for found in evaluations.expired(connection, now=now, limit=limit):
+        silent_now = evaluations.expired(connection, now=now, limit=limit)
+        for found in sorted(silent_now, key=lambda found: found.id):  # the order of `signs`
             row = evaluations.find_for_update(connection, found.id)
             if row is None or row.state != EvaluationState.RUNNING.value or row.lease_expires_at >= now:
                 continue
@@ -291,6 +341,8 @@ def reap(steering: Steering, *, limit: int = 200) -> list[str]:
             silent.append(row)
             touched.add(row.task_id)
         workers.note_lost(connection, silent)  # after all points: whoever holds a host waits for no point
+    for row in silent:
+        instruments.LEASES_LOST.labels(instruments.site_label(row.site)).inc()
     for name in sorted(touched):
         steering.bell.ring_hosts(name)
         steering.bell.ring_askers(name)

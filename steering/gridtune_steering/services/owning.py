@@ -7,6 +7,7 @@ done: a task whose optimizer takes its hosts down, one after the other, is pause
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from gridtune_common import __version__
 from gridtune_common.protocol import TaskState
 from gridtune_steering.bookkeeping import hosts, tasks
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tasks import pause
 
@@ -75,6 +77,7 @@ def claim(steering: Steering, host: str) -> list[Ownership]:
         untried = [row.id for row in found if not row.strikes]
         suspects = [row.id for row in found if 0 < row.strikes < _MOST_STRIKES]
         claimed = hosts.own(connection, host, untried or suspects[:1], until=until)
+    instruments.TASK_CLAIMS.inc(len(claimed))
     for row in poisoned:
         steering.bell.ring_askers(row.id)
     return [Ownership(task=row.id, host=host, epoch=row.host_epoch) for row in claimed]
@@ -101,12 +104,15 @@ def accuse(steering: Steering, ownership: Ownership, trouble: str) -> None:
             tasks.update(connection, ownership.task, strikes=max(row.strikes, 1), trouble=trouble)
 
 
-def renew(steering: Steering, host: str, *, load: float = 0.0) -> None:
-    """Keep all tasks of a host, and let the other hosts know how busy it is."""
+def renew(steering: Steering, host: str, names: Sequence[str], *, load: float = 0.0) -> None:
+    """Keep the tasks that a host knows to be its own, and let the other hosts know how busy it is.
+
+    One that it does not know of, for the connection broke when it took the task over, becomes free in time.
+    """
     now = steering.clock()
     with steering.database.write() as connection:
         hosts.see(connection, host, version=__version__, load=load, now=now)
-        hosts.renew(connection, host, until=now + timedelta(seconds=steering.settings.host_lease_seconds))
+        hosts.renew(connection, host, names, until=now + timedelta(seconds=steering.settings.host_lease_seconds))
 
 
 def n_at_work(steering: Steering, machine: str) -> int:

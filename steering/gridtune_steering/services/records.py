@@ -6,6 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
@@ -130,18 +131,22 @@ def export(steering: Steering, caller: Caller, reference: str) -> Export:
         NotFound: No such task.
     """
     with steering.database.read() as connection:
-        task = visible_task(connection, caller, reference)
-        return Export(
-            format=EXPORT_FORMAT,
-            exported_at=iso(steering.clock()),
-            task=tasks.whole(connection, task, steering.clock()),
-            points=[_point(row) for row in points.page(connection, task.id, state=None, after=-1, limit=None)],
-            evaluations=[_evaluation(row) for row in evaluations.of_task(connection, task.id)],
-            reports=[_report(row) for row in evaluations.reports_of_task(connection, task.id)],
-            events=[_event(row) for row in events.page(connection, task.id, kind=None, after=0, limit=_LARGEST_NUMBER)],
-            wishes=[_wish(row) for row in wishes.of_task(connection, task.id)],
-            known=[_known(row) for row in known.of_task(connection, task.id)],
-        )
+        return everything(connection, visible_task(connection, caller, reference), steering.clock())
+
+
+def everything(connection: Connection, task: Record, now: datetime) -> Export:
+    """A task's export."""
+    return Export(
+        format=EXPORT_FORMAT,
+        exported_at=iso(now),
+        task=tasks.whole(connection, task, now),
+        points=[_point(row) for row in points.page(connection, task.id, state=None, after=-1, limit=None)],
+        evaluations=[_evaluation(row) for row in evaluations.of_task(connection, task.id)],
+        reports=[_report(row) for row in evaluations.reports_of_task(connection, task.id)],
+        events=[_event(row) for row in events.page(connection, task.id, kind=None, after=0, limit=_LARGEST_NUMBER)],
+        wishes=[_wish(row) for row in wishes.of_task(connection, task.id)],
+        known=[_known(row) for row in known.of_task(connection, task.id)],
+    )
 
 
 def as_csv(exported: Export) -> str:

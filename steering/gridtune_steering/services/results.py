@@ -24,6 +24,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import askers, evaluations, outputs, points
 from gridtune_steering.bookkeeping.schema import Record
+from gridtune_steering.metrics import instruments
 from gridtune_steering.services import checkpoints, likeness, retries, same_failure, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller
@@ -144,10 +145,13 @@ def _end(
 ) -> Outcome:
     """The common course of the three ways in which an evaluation ends on its own."""
     now = steering.clock()
+    is_new = False
     with steering.database.write() as connection:
         row, task = life.visible(connection, caller, evaluation)
 
         def once_only() -> Outcome:
+            nonlocal is_new
+            is_new = True
             if row.epoch != message.epoch:
                 return Outcome(False, f"epoch {message.epoch} is not this evaluation's")
             outcome = effect(connection, row, task, now)
@@ -155,10 +159,21 @@ def _end(
             return outcome
 
         outcome = once(connection, caller, f"{operation} {evaluation}", message, Outcome, once_only, now=now)
+    if is_new:
+        _count(message, outcome)
     steering.bell.ring_hosts(task.id)
     if not isinstance(message, Tell):
         steering.bell.ring_askers(task.id)  # the point is ready again
     return outcome
+
+
+def _count(message: Ending, outcome: Outcome) -> None:
+    """For the metrics: what has ended how. Repetitions of a request are counted with it."""
+    if isinstance(message, Tell):
+        instruments.TELLS.labels("yes" if outcome.accepted else "no").inc()
+    elif outcome.accepted:
+        instrument = instruments.FAILURES if isinstance(message, Fail) else instruments.RELEASES
+        instrument.labels(message.cause.value).inc()
 
 
 def _free(

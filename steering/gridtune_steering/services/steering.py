@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.doorbell.port import Rings
 from gridtune_steering.objectstore.port import ObjectStore
+from gridtune_steering.services.token_cache import TokenCache
 from gridtune_steering.settings import Settings
 
 
@@ -21,3 +22,4 @@ class Steering:
     bell: Rings
     clock: Callable[[], datetime]
     settings: Settings
+    token_cache: TokenCache = field(default_factory=TokenCache)

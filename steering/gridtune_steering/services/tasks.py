@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from gridtune_common import wire
 from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     ChangeTask,
@@ -23,7 +24,7 @@ from gridtune_common.protocol import (
     TaskSummary,
 )
 from gridtune_common.taskfile import parse_task
-from gridtune_steering.bookkeeping import evaluations, events, hosts, known, points, tasks, wishes
+from gridtune_steering.bookkeeping import archives, evaluations, events, hosts, known, points, tasks, wishes
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.campaign.front import front
 from gridtune_steering.services import cursors
@@ -70,20 +71,20 @@ def listing(
     Raises:
         Unusable: The cursor is none of ours.
     """
-    before = cursors.time_and_id(after) if after is not None else None
+    wanted: dict[str, Any] = {
+        "owner": owner if caller.sees_all else caller.user,
+        "name": name,
+        "state": state.value if state else None,
+        "before": cursors.time_and_id(after) if after is not None else None,
+        "limit": limit + 1,
+    }
     with steering.database.read() as connection:
-        rows = tasks.page(
-            connection,
-            owner=owner if caller.sees_all else caller.user,
-            name=name,
-            state=state.value if state else None,
-            before=before,
-            limit=limit + 1,
-        )
-        summaries = summarise(connection, rows[:limit])
-    if len(rows) <= limit:
+        found = [*tasks.page(connection, **wanted), *tasks.page_of_archived(connection, **wanted)]
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+        summaries = summarise(connection, found[:limit])
+    if len(found) <= limit:
         return TaskPage(items=summaries)
-    last = rows[limit - 1]
+    last = found[limit - 1]
     return TaskPage(items=summaries, next=cursors.encode(f"{last.created_at.isoformat()} {last.id}"))
 
 
@@ -245,7 +246,7 @@ def _set_state(
 
 
 def delete(steering: Steering, caller: Caller, task: str, request_id: str) -> None:
-    """Delete an ended task with all its points; its audit events stay.
+    """Delete an ended task with all its points, archived or not; its audit events stay.
 
     Raises:
         NotFound: There is none that the caller may see.
@@ -255,10 +256,13 @@ def delete(steering: Steering, caller: Caller, task: str, request_id: str) -> No
     with steering.database.write() as connection:
 
         def effect() -> Reference:
-            row = owned_task(connection, caller, task)
+            row = archives.find_for_update(connection, task)
+            if row is None or not caller.may_see(row):
+                row = owned_task(connection, caller, task)
             if row.state not in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise Conflict(f"the task is {row.state}; cancel it first")
             tasks.delete(connection, task)
+            archives.delete(connection, task)
             details = {"name": row.name, "owner": row.owner}
             events.add(connection, at=now, actor=caller.user, kind="task.deleted", task=task, details=details)
             return Reference(task)
@@ -307,9 +311,17 @@ def file_content(steering: Steering, caller: Caller, task: str, path: str) -> by
 
 
 def summarise(connection: Connection, rows: Sequence[Record]) -> list[TaskSummary]:
-    """Tasks as they appear in a listing."""
-    counts = points.counts(connection, [row.id for row in rows])
-    return [_summary(connection, row, counts[row.id]) for row in rows]
+    """Tasks as they appear in a listing, archived ones as they were when they ended."""
+    counts = points.counts(connection, [row.id for row in rows if not is_archived(row)])
+    return [
+        wire.decode(TaskSummary, row.summary) if is_archived(row) else _summary(connection, row, counts[row.id])
+        for row in rows
+    ]
+
+
+def is_archived(row: Record) -> bool:
+    """Whether this is the row of an archived task."""
+    return hasattr(row, "archived_at")
 
 
 def objectives_of(row: Record) -> list[Objective]:

@@ -51,6 +51,11 @@ COMMANDS = {
     "migrate": Command(
         "operate", "gridtune_steering.commands.migrate", "make a service's database, or bring it up to date", "steering"
     ),
+    "doctor": Command("operate", "gridtune_steering.commands.doctor", "check the service's surroundings", "steering"),
+    "backup": Command(
+        "operate", "gridtune_steering.commands.backup", "copy the service's database and keys", "steering"
+    ),
+    "archive": Command("operate", f"{_HERE}.archive", "move ended tasks out of the database"),
     "agent": Command("operate", "gridtune_evaluation.command", "evaluate points on this machine"),
     "storage": Command("operate", f"{_HERE}.storage", "show what is stored: checkpoints and logs"),
     "workers": Command("operate", f"{_HERE}.workers", "list the machines that workers run on, or forgive one"),

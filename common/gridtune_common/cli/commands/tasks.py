@@ -63,7 +63,7 @@ def _row(task: protocol.TaskSummary, now: datetime) -> list[str]:
     return [
         task.id,
         text.one_line(task.name),
-        task.state.value,
+        "archived" if task.archived_at else task.state.value,
         f"{counts.done}/{task.points}" if task.points else str(counts.done),
         str(counts.failed),
         text.value(task.best),

@@ -1,0 +1,1 @@
+"""What the benchmarks of the service at scale share: databases, histories, clients, peers, limits, tables."""
