@@ -32,6 +32,8 @@ _SERVER_LIMITS = {
 _CONNECTION = {"connect_timeout": 10, "application_name": "gridtune", "tcp_user_timeout": 20_000, "keepalives_idle": 10}
 #: Advisory locks of ours: what the first of two numbers says that the second is about.
 _MIGRATING, _WRITING = 7_021, 7_022
+_ALONE = sa.text("SELECT pg_advisory_xact_lock(:kind, hashtext(:topic))")
+_TOGETHER = sa.text("SELECT pg_advisory_xact_lock_shared(:kind, hashtext(:topic))")
 
 
 class Database:
@@ -90,7 +92,7 @@ class Database:
                 yield connection
             return
         with self._engine.begin() as connection:
-            _lock(connection, "pg_advisory_xact_lock", _WRITING, topic)
+            _lock(connection, _ALONE, _WRITING, topic)
             yield connection
 
     @property
@@ -130,7 +132,7 @@ class Database:
         config.set_main_option("script_location", str(self._migrations))
         with self.write() as connection:
             if self._turn is None:
-                _lock(connection, "pg_advisory_xact_lock", _MIGRATING, "")
+                _lock(connection, _ALONE, _MIGRATING, "")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
@@ -159,11 +161,11 @@ def sqlite_file(url: str) -> Path | None:
 def announce(connection: Connection, topic: str) -> None:
     """Let `Database.read_settled` wait for the end of this transaction."""
     if connection.dialect.name == "postgresql":
-        _lock(connection, "pg_advisory_xact_lock_shared", _WRITING, topic)
+        _lock(connection, _TOGETHER, _WRITING, topic)
 
 
-def _lock(connection: Connection, function: str, kind: int, topic: str) -> None:
-    connection.execute(sa.text(f"SELECT {function}(:kind, hashtext(:topic))"), {"kind": kind, "topic": topic})
+def _lock(connection: Connection, how: sa.TextClause, kind: int, topic: str) -> None:
+    connection.execute(how, {"kind": kind, "topic": topic})
 
 
 def _parsed(url: str) -> URL:

@@ -23,7 +23,7 @@ class Upsert:
 
     def __init__(self, table: sa.Table, *, keys: Sequence[str], change: Sequence[str] = ()) -> None:
         self._statements = {name: _upsert(module, table, keys, change) for name, module in _DIALECTS.items()}
-        self._key = table.c[keys[0]]
+        self._telling = {name: statement.returning(table.c[keys[0]]) for name, statement in self._statements.items()}
 
     def __call__(self, connection: Connection, *rows: Mapping[str, Any]) -> None:
         """Insert rows, which all have the same columns."""
@@ -31,8 +31,7 @@ class Upsert:
 
     def has_inserted(self, connection: Connection, row: Mapping[str, Any]) -> bool:
         """Insert a row; tells whether it was new."""
-        statement = self._statements[connection.dialect.name].returning(self._key)
-        return connection.execute(statement, row).first() is not None
+        return connection.execute(self._telling[connection.dialect.name], row).first() is not None
 
 
 def _upsert(module: Any, table: sa.Table, keys: Sequence[str], change: Sequence[str]) -> Any:
