@@ -29,16 +29,29 @@ _INSERT = sa.insert(points)
 _FIND = sa.select(points).where(_IS)
 _LOCK = _FIND.with_for_update()
 _UPDATE = sa.update(points).where(_IS)
-_CLAIM = (
-    sa.select(points).where(_IS_READY, points.c.number == sa.bindparam("p_number")).with_for_update(skip_locked=True)
-)
-_CLAIM_READY = (
-    sa.select(points)
-    .where(_IS_READY, points.c.attempts == 0)
-    .order_by(points.c.number)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
+
+
+def _claiming(*which: sa.ColumnElement[bool]) -> sa.Update:
+    """An UPDATE that gives the first of some ready points to an evaluation."""
+    number = sa.select(points.c.number).where(_IS_READY, *which).order_by(points.c.number).limit(1)
+    return (
+        sa.update(points)
+        .where(
+            points.c.task_id == sa.bindparam("task"),
+            points.c.number == number.with_for_update(skip_locked=True).scalar_subquery(),
+        )
+        .values(
+            state=PointState.RUNNING.value,
+            epoch=points.c.epoch + 1,
+            evaluation_id=sa.bindparam("evaluation"),
+            started_at=sa.func.coalesce(points.c.started_at, sa.bindparam("now", type_=points.c.started_at.type)),
+        )
+        .returning(points)
+    )
+
+
+_CLAIM = _claiming(points.c.number == sa.bindparam("p_number"))
+_CLAIM_READY = _claiming(points.c.attempts == 0)
 _TROUBLED = (
     sa.select(points.c.number, points.c.troubles)
     .where(_IS_READY, points.c.attempts > 0)
@@ -77,14 +90,19 @@ def find_for_update(connection: Connection, task: str, number: int) -> Record | 
     return connection.execute(_LOCK, {"task": task, "p_number": number}).one_or_none()
 
 
-def claim_ready(connection: Connection, task: str) -> Record | None:
-    """The untroubled ready point with the lowest number, locked; so released points go ahead of new ones."""
-    return connection.execute(_CLAIM_READY, {"task": task}).one_or_none()
+def claim_ready(connection: Connection, task: str, evaluation: str, *, now: datetime) -> Record | None:
+    """Let an evaluation have the untroubled ready point with the lowest number; so released ones go ahead of new ones.
+
+    Returns:
+        The point as it is now, an epoch later; None if there is none that is not being taken by somebody else.
+    """
+    return connection.execute(_CLAIM_READY, {"task": task, "evaluation": evaluation, "now": now}).one_or_none()
 
 
-def claim(connection: Connection, task: str, number: int) -> Record | None:
-    """A ready point by its number, locked; None if another worker is about to take it."""
-    return connection.execute(_CLAIM, {"task": task, "p_number": number}).one_or_none()
+def claim(connection: Connection, task: str, number: int, evaluation: str, *, now: datetime) -> Record | None:
+    """Like `claim_ready`, for a point of this number."""
+    names = {"task": task, "p_number": number, "evaluation": evaluation, "now": now}
+    return connection.execute(_CLAIM, names).one_or_none()
 
 
 def troubled(connection: Connection, task: str, *, limit: int) -> Sequence[Record]:

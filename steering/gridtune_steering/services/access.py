@@ -43,7 +43,7 @@ def visible_task(connection: Connection, caller: Caller, task: str) -> Record:
         NotFound: There is none, or it is somebody else's.
         TaskArchived: It is in the archive.
     """
-    return _seen(connection, caller, task, tasks.find(connection, task))
+    return seen(connection, caller, task, tasks.find(connection, task))
 
 
 def owned_task(connection: Connection, caller: Caller, task: str) -> Record:
@@ -53,10 +53,16 @@ def owned_task(connection: Connection, caller: Caller, task: str) -> Record:
         NotFound: There is none, or it is somebody else's.
         TaskArchived: It is in the archive.
     """
-    return _seen(connection, caller, task, tasks.find_for_update(connection, task))
+    return seen(connection, caller, task, tasks.find_for_update(connection, task))
 
 
-def _seen(connection: Connection, caller: Caller, task: str, row: Record | None) -> Record:
+def seen(connection: Connection, caller: Caller, task: str, row: Record | None) -> Record:
+    """The row of a task that was looked up already, or not found, if the caller may see it.
+
+    Raises:
+        NotFound: There is none, or it is somebody else's.
+        TaskArchived: It is in the archive.
+    """
     archived = archives.find(connection, task) if row is None else None
     found = archived if row is None else row
     if found is None or not caller.may_see(found):

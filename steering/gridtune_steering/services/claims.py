@@ -16,9 +16,18 @@ from gridtune_steering.services.steering import Steering
 _MOST_LOOKED_AT = 20
 
 
-def claim(steering: Steering, connection: Connection, task: str, asker: Place, now: datetime) -> Record | None:
-    """A ready point for a worker, locked: one that came back if it may have it, else an untroubled one."""
-    troubled = points.troubled(connection, task, limit=_MOST_LOOKED_AT)
+def claim(
+    steering: Steering,
+    connection: Connection,
+    task: str,
+    evaluation: str,
+    asker: Place,
+    now: datetime,
+    *,
+    has_troubled: bool,
+) -> Record | None:
+    """Let an evaluation have a ready point: one that came back if its worker may have it, else an untroubled one."""
+    troubled = points.troubled(connection, task, limit=_MOST_LOOKED_AT) if has_troubled else []
     if troubled:
         elsewhere = workers.others(steering, connection, task, now)
         patience = workers.patience(steering)
@@ -29,10 +38,10 @@ def claim(steering: Steering, connection: Connection, task: str, asker: Place, n
             if retries.may_try(troubles, asker, elsewhere, now=now, patience=patience)
         ]
         for _, number in sorted(allowed):
-            point = points.claim(connection, task, number)
+            point = points.claim(connection, task, number, evaluation, now=now)
             if point is not None:
                 return point
-    return points.claim_ready(connection, task)
+    return points.claim_ready(connection, task, evaluation, now=now)
 
 
 def credit(steering: Steering, connection: Connection, task: str, now: datetime, *, waiting: int, ready: int) -> int:

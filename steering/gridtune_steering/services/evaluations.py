@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import PointState
 from gridtune_common.taskfile import Retry
-from gridtune_steering.bookkeeping import circumstances, evaluations, events, objects, points, tasks
+from gridtune_steering.bookkeeping import circumstances, evaluations, events, lookups, objects, points, tasks
+from gridtune_steering.bookkeeping.lookups import ForEnd
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import NotFound
@@ -42,6 +43,18 @@ def visible(connection: Connection, caller: Caller, evaluation: str) -> tuple[Re
     if row is None or task is None or not caller.may_see(task):
         raise NotFound("evaluation", evaluation)
     return row, task
+
+
+def at_its_end(connection: Connection, caller: Caller, evaluation: str, request_id: str) -> ForEnd:
+    """Like `visible`, with all else that the end of an evaluation needs to know.
+
+    Raises:
+        NotFound: There is none, or its task is somebody else's.
+    """
+    found = lookups.for_end(connection, evaluation, token=caller.token, request_id=request_id)
+    if found is None or not caller.may_see(found.task):
+        raise NotFound("evaluation", evaluation)
+    return found
 
 
 def refuse_strangers(connection: Connection, caller: Caller, evaluation: str) -> None:

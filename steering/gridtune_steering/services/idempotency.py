@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from gridtune_common import wire
 from gridtune_steering.bookkeeping import requests
+from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import RequestIdReused, RequestInProgress
 
@@ -35,7 +36,7 @@ def once_answered(
     effect: Callable[[], T | None],
     *,
     now: datetime,
-    is_known_new: bool = False,
+    earlier: Record | None,
 ) -> T | None:
     """Run *effect* unless this caller's request was answered before; then give that answer.
 
@@ -49,14 +50,13 @@ def once_answered(
         kind: The class of the answer.
         effect: Makes the answer; must not begin a transaction of its own.
         now: When the answer is given.
-        is_known_new: Whether somebody has looked already, in this transaction, and found no answer.
+        earlier: The answer that there was when this transaction looked.
 
     Raises:
         RequestIdReused: The id belongs to another operation or body.
         RequestInProgress: The same request was answered while the effect took place here, which is to be undone.
     """
     fingerprint = _fingerprint(operation, message)
-    earlier = None if is_known_new else requests.find(connection, caller.token, message.request_id)
     if earlier is not None:
         if earlier.fingerprint != fingerprint:
             raise RequestIdReused(message.request_id)
@@ -81,8 +81,9 @@ def once(
     *,
     now: datetime,
 ) -> T:
-    """Like `once_answered`, for an effect that always has an answer."""
-    answer = once_answered(connection, caller, operation, message, kind, effect, now=now)
+    """Like `once_answered`, for an effect that always has an answer; looks for an earlier one by itself."""
+    earlier = requests.find(connection, caller.token, message.request_id)
+    answer = once_answered(connection, caller, operation, message, kind, effect, now=now, earlier=earlier)
     if answer is None:
         raise AssertionError("the effect had no answer")
     return answer

@@ -22,13 +22,13 @@ from gridtune_common.protocol import (
     Verdict,
     Verdicts,
 )
-from gridtune_steering.bookkeeping import askers, evaluations, events, points, requests, tasks
+from gridtune_steering.bookkeeping import askers, evaluations, events, lookups, points, requests, tasks
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.metrics import instruments
 from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
-from gridtune_steering.services.access import Caller, visible_task
+from gridtune_steering.services.access import Caller, seen
 from gridtune_steering.services.errors import DoesNotFit, HostSetAside, NotFound, SteeringError, TaskHasEnded, Unusable
 from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.retries import Blame, Place, Tally
@@ -60,7 +60,16 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
     place = Place.of(message)
     refusal: SteeringError | None = None  # one that leaves a note, which is kept
     with steering.database.write() as connection:
-        row = visible_task(connection, caller, task)
+        known = lookups.for_ask(
+            connection,
+            task,
+            token=caller.token,
+            request_id=message.request_id,
+            worker=message.worker,
+            site=place.site,
+            host=place.host,
+        )
+        row = seen(connection, caller, task, known.task)
 
         def effect() -> Lease | None:
             nonlocal refusal
@@ -70,13 +79,18 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
                 refusal = DoesNotFit(why)
                 return None
             has = dataclasses.asdict(message.resources)
-            if rest := workers.admit(steering, connection, task, message.worker, place, has, now):
+            if rest := workers.admit(
+                steering, connection, task, message.worker, place, has, now, host=known.host, asker=known.asker
+            ):
                 refusal = HostSetAside(place.host, rest)
                 return None
             is_running = row.state == TaskState.RUNNING.value
             if is_running:
                 pace.refuse_in_vain(connection, task, message.remaining_seconds)
-            point = claims.claim(steering, connection, task, place, now) if is_running else None
+            evaluation, point = new_id(16), None
+            if is_running:
+                troubled = known.has_troubled
+                point = claims.claim(steering, connection, task, evaluation, place, now, has_troubled=troubled)
             if point is None:
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
                 points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
@@ -85,9 +99,9 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
 
         # the same ask, sent again, may wait for another while
         request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
-        is_new = not _renew_or_forget(steering, connection, caller, message.request_id, now)
-        operation = f"ask {task}"
-        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, is_known_new=is_new)
+        is_good = _renew_or_forget(steering, connection, caller, message.request_id, known.earlier, now)
+        operation, earlier = f"ask {task}", known.earlier if is_good else None
+        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, earlier=earlier)
     if refusal is not None:
         raise refusal
     if lease is None:
@@ -109,7 +123,12 @@ def wait_no_more(steering: Steering, task: str, worker: str) -> None:
 
 
 def _renew_or_forget(
-    steering: Steering, connection: Connection, caller: Caller, request_id: str, now: datetime
+    steering: Steering,
+    connection: Connection,
+    caller: Caller,
+    request_id: str,
+    earlier: Record | None,
+    now: datetime,
 ) -> bool:
     """Whether there is an answer to this ask already, and its lease is to be given again.
 
@@ -118,7 +137,6 @@ def _renew_or_forget(
     If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
     is there for another point.
     """
-    earlier = requests.find(connection, caller.token, request_id)
     if earlier is None or "evaluation" not in earlier.answer:
         return earlier is not None
     name = earlier.answer["evaluation"]
@@ -139,19 +157,10 @@ def _lease(
     message: Ask,
     now: datetime,
 ) -> Lease:
-    task, evaluation, epoch, attempt = point.task_id, new_id(16), point.epoch + 1, point.attempts + 1
+    task, evaluation, epoch, attempt = point.task_id, point.evaluation_id, point.epoch, point.attempts + 1
     # of a point that nobody had yet there is nothing to go on from
-    is_new = not point.epoch
+    is_new = epoch == 1
     saved = [] if is_new else checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
-    points.update(
-        connection,
-        task,
-        point.number,
-        state=PointState.RUNNING.value,
-        epoch=epoch,
-        evaluation_id=evaluation,
-        started_at=point.started_at or now,
-    )
     evaluations.insert(
         connection,
         id=evaluation,

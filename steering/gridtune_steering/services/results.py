@@ -23,13 +23,14 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.bookkeeping import askers, evaluations, outputs, points
+from gridtune_steering.bookkeeping.lookups import ForEnd
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.metrics import instruments
 from gridtune_steering.services import checkpoints, likeness, retries, same_failure, workers
 from gridtune_steering.services import evaluations as life
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Unusable
-from gridtune_steering.services.idempotency import once
+from gridtune_steering.services.idempotency import once_answered
 from gridtune_steering.services.steering import Steering
 
 #: How long after its last evaluation a worker is expected to ask again.
@@ -59,9 +60,9 @@ def tell(steering: Steering, caller: Caller, evaluation: str, message: Tell) -> 
         Unusable: An objective is missing or not a finite number.
     """
 
-    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
-        value = _checked_value(task, message.metrics)
-        point = life.point_of(connection, row)
+    def effect(connection: Connection, known: ForEnd, now: datetime) -> Outcome:
+        row, point = known.evaluation, known.point
+        value = _checked_value(known.task, message.metrics)
         if row.state not in {EvaluationState.RUNNING.value, EvaluationState.LOST.value}:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         if not _is_unfinished(point):
@@ -93,10 +94,11 @@ def fail(steering: Steering, caller: Caller, evaluation: str, message: Fail) -> 
         NotFound: No such evaluation.
     """
 
-    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
+    def effect(connection: Connection, known: ForEnd, now: datetime) -> Outcome:
+        row, task = known.evaluation, known.task
         if row.state != EvaluationState.RUNNING.value:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
-        mark = same_failure.mark(message, life.point_of(connection, row).parameters)
+        mark = same_failure.mark(message, known.point.parameters)
         _close(connection, row, EvaluationState.FAILED, message, now, cause=message.cause.value, likeness=mark)
         life.note(connection, caller.user, row, "evaluation.failed", now, cause=message.cause.value)
         if message.cause in _BLAMED_ON_CHECKPOINTS:
@@ -121,7 +123,8 @@ def release(steering: Steering, caller: Caller, evaluation: str, message: Releas
         NotFound: No such evaluation.
     """
 
-    def effect(connection: Connection, row: Record, task: Record, now: datetime) -> Outcome:
+    def effect(connection: Connection, known: ForEnd, now: datetime) -> Outcome:
+        row, task = known.evaluation, known.task
         if row.state != EvaluationState.RUNNING.value:
             return Outcome(False, f"the evaluation is {row.state}: {row.message}")
         _close(connection, row, EvaluationState.RELEASED, message, now, cause=message.cause.value)
@@ -141,29 +144,40 @@ def _end(
     evaluation: str,
     message: Ending,
     operation: str,
-    effect: Callable[[Connection, Record, Record, datetime], Outcome],
+    effect: Callable[[Connection, ForEnd, datetime], Outcome],
 ) -> Outcome:
     """The common course of the three ways in which an evaluation ends on its own."""
     now = steering.clock()
     is_new = False
     with steering.database.write() as connection:
-        row, task = life.visible(connection, caller, evaluation)
+        known = life.at_its_end(connection, caller, evaluation, message.request_id)
 
         def once_only() -> Outcome:
             nonlocal is_new
             is_new = True
-            if row.epoch != message.epoch:
+            if known.evaluation.epoch != message.epoch:
                 return Outcome(False, f"epoch {message.epoch} is not this evaluation's")
-            outcome = effect(connection, row, task, now)
-            _free(steering, connection, row, task, now, leaving=message.leaving)
+            outcome = effect(connection, known, now)
+            _free(steering, connection, known, message, now)
             return outcome
 
-        outcome = once(connection, caller, f"{operation} {evaluation}", message, Outcome, once_only, now=now)
+        outcome = once_answered(
+            connection,
+            caller,
+            f"{operation} {evaluation}",
+            message,
+            Outcome,
+            once_only,
+            now=now,
+            earlier=known.earlier,
+        )
+    if outcome is None:
+        raise AssertionError("the end of an evaluation always has an outcome")
     if is_new:
         _count(message, outcome)
-    steering.bell.ring_hosts(task.id)
+    steering.bell.ring_hosts(known.task.id)
     if not isinstance(message, Tell):
-        steering.bell.ring_askers(task.id)  # the point is ready again
+        steering.bell.ring_askers(known.task.id)  # the point is ready again
     return outcome
 
 
@@ -176,16 +190,18 @@ def _count(message: Ending, outcome: Outcome) -> None:
         instrument.labels(message.cause.value).inc()
 
 
-def _free(
-    steering: Steering, connection: Connection, row: Record, task: Record, now: datetime, *, leaving: bool
-) -> None:
+def _free(steering: Steering, connection: Connection, known: ForEnd, message: Ending, now: datetime) -> None:
     """A worker is free, and expected to ask again unless it leaves or gets no points for now."""
-    if leaving:
+    row, task = known.evaluation, known.task
+    if message.leaving:
         askers.forget(connection, task.id, row.worker)
         return
-    is_running = task.state == TaskState.RUNNING.value
-    place = retries.Place.of(row)
-    if is_running and not workers.admit(steering, connection, task.id, row.worker, place, row.resources, now):
+    if task.state != TaskState.RUNNING.value:
+        return
+    place, has, host = retries.Place.of(row), row.resources, known.host
+    if isinstance(message, Fail) or (host is not None and host.times_set_aside):
+        host = workers.find(connection, place)  # what became of the evaluation may have changed it
+    if not workers.admit(steering, connection, task.id, row.worker, place, has, now, host=host, asker=known.asker):
         points.wait(connection, task.id, row.worker, until=now + _FREED_FOR)
 
 

@@ -30,6 +30,8 @@ from gridtune_steering.services.times import iso
 _ACTOR = "gridtune/workers"
 #: A host is noted as seen no more often than this.
 _SEEN_EVERY = timedelta(seconds=20)
+#: How often a worker that asks is noted in the time for which it is counted on.
+_NOTED_SO_OFTEN = 8
 #: Listings show what was seen in this time, and no worker is remembered for longer.
 LATELY = timedelta(hours=1)
 #: A host that was not seen for so long is forgotten.
@@ -57,21 +59,49 @@ def admit(
     place: Place,
     resources: Mapping[str, Any],
     now: datetime,
+    *,
+    host: Record | None,
+    asker: Record | None,
 ) -> float:
     """Note that a worker wants a point, or will soon, and what it has.
+
+    Args:
+        steering: The service's surroundings.
+        connection: The transaction in which it is noted.
+        task: Of which task.
+        worker: Which worker.
+        place: Where it runs.
+        resources: What it has.
+        now: The time.
+        host: What is known of the place's host.
+        asker: What was noted of the worker before.
 
     Returns:
         For how many seconds its host gets none, and then nothing was noted; 0 if it does.
     """
-    row = workers.find(connection, place.site, place.host)
-    rest = _rest(steering, connection, task, row, place, now)
+    rest = _rest(steering, connection, task, host, place, now)
     if rest:
         return rest
     # the host goes before its workers, in every transaction, so that none waits for another in a circle
-    if row is None or now - row.last_seen_at > _SEEN_EVERY:
+    if host is None or now - host.last_seen_at > _SEEN_EVERY:
         workers.see(connection, place.site, place.host, now=now)
-    askers.note(connection, task, worker, place.site, place.host, resources=resources, now=now)
+    if not _is_noted(steering, asker, place, resources, now):
+        askers.note(connection, task, worker, place.site, place.host, resources=resources, now=now)
     return 0.0
+
+
+def find(connection: Connection, place: Place) -> Record | None:
+    """What is known of a host."""
+    return workers.find(connection, place.site, place.host)
+
+
+def _is_noted(
+    steering: Steering, asker: Record | None, place: Place, resources: Mapping[str, Any], now: datetime
+) -> bool:
+    """Whether a worker's note still says what it would say now; a few seconds do not matter."""
+    if asker is None or now - asker.asked_at > patience(steering) / _NOTED_SO_OFTEN:
+        return False
+    return (asker.site, asker.host, asker.unfit, asker.resources) == (place.site, place.host, "", resources)
 
 
 def _rest(

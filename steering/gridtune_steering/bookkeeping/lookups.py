@@ -1,0 +1,123 @@
+"""What an ask, and the end of an evaluation, need to know: each in one round trip to the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gridtune_common.protocol import EvaluationState, PointState
+from gridtune_steering.bookkeeping import requests as requests_
+from gridtune_steering.bookkeeping.schema import Record, askers, evaluations, points, requests, tasks, workers
+from gridtune_steering.bookkeeping.statements import SideBySide
+
+#: What was submitted, as it was, is large, and neither needs it.
+_TASK = [column for column in tasks.c if column.name not in {"source", "versions"}]
+_EARLIER = [requests.c.fingerprint, requests.c.answer]
+_IS_EARLIER = sa.and_(requests.c.token_id == sa.bindparam("token"), requests.c.request_id == sa.bindparam("request"))
+
+_ASK = SideBySide(task=_TASK, earlier=_EARLIER, host=list(workers.c), asker=list(askers.c))
+# the order has the database go through the ready points alone, in whose index they are
+_TROUBLED = (
+    sa.select(points.c.number)
+    .where(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value, points.c.attempts > 0)
+    .order_by(points.c.number)
+    .limit(1)
+    .scalar_subquery()
+)
+_FOR_ASK = (
+    sa.select(*_ASK.columns, _TROUBLED.is_not(None).label("has_troubled"))
+    .select_from(
+        tasks.outerjoin(requests, _IS_EARLIER)
+        .outerjoin(workers, sa.and_(workers.c.site == sa.bindparam("p_site"), workers.c.host == sa.bindparam("p_host")))
+        .outerjoin(askers, sa.and_(askers.c.task_id == tasks.c.id, askers.c.worker == sa.bindparam("p_worker")))
+    )
+    .where(tasks.c.id == sa.bindparam("task"))
+)
+
+_END = SideBySide(
+    evaluation=list(evaluations.c),
+    point=list(points.c),
+    task=_TASK,
+    earlier=_EARLIER,
+    host=list(workers.c),
+    asker=list(askers.c),
+)
+# as services.retries.Place has it
+_ITS_HOST = sa.case((evaluations.c.host == "", evaluations.c.worker), else_=evaluations.c.host)
+# the point goes first, as in all transactions, so that none waits for another in a circle
+_FOR_END = (
+    sa.select(*_END.columns)
+    .select_from(
+        points.join(
+            evaluations, sa.and_(points.c.task_id == evaluations.c.task_id, points.c.number == evaluations.c.point)
+        )
+        .join(tasks, tasks.c.id == evaluations.c.task_id)
+        .outerjoin(requests, _IS_EARLIER)
+        .outerjoin(workers, sa.and_(workers.c.site == evaluations.c.site, workers.c.host == _ITS_HOST))
+        .outerjoin(askers, sa.and_(askers.c.task_id == tasks.c.id, askers.c.worker == evaluations.c.worker))
+    )
+    .where(evaluations.c.id == sa.bindparam("evaluation"))
+    .with_for_update(of=[points, evaluations])
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ForAsk:
+    """What there is for an ask.
+
+    Attributes:
+        task: The task, without what was submitted; None if there is no such task.
+        earlier: The answer to the same request.
+        host: The host of the worker that asks.
+        asker: The worker's own note.
+        has_troubled: Whether a ready point has come back from a failure or a loss.
+    """
+
+    task: Record | None
+    earlier: Record | None
+    host: Record | None
+    asker: Record | None
+    has_troubled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForEnd:
+    """What there is for the end of an evaluation, which is locked with its point until the transaction ends.
+
+    All but these two, and the answer if there is one, are as they were when the lock was asked for.
+    """
+
+    evaluation: Record
+    point: Record
+    task: Record
+    earlier: Record | None
+    host: Record | None
+    asker: Record | None
+
+
+def for_ask(
+    connection: Connection, task: str, *, token: str, request_id: str, worker: str, site: str, host: str
+) -> ForAsk:
+    """What an ask needs to know."""
+    names = {"task": task, "token": token, "request": request_id, "p_worker": worker, "p_site": site, "p_host": host}
+    row = connection.execute(_FOR_ASK, names).one_or_none()
+    if row is None:
+        return ForAsk(None, None, None, None, has_troubled=False)
+    found, earlier, its_host, asker = _ASK.split(row)
+    return ForAsk(found, earlier, its_host, asker, has_troubled=bool(row.has_troubled))
+
+
+def for_end(connection: Connection, evaluation: str, *, token: str, request_id: str) -> ForEnd | None:
+    """What the end of an evaluation needs to know; None if there is no such evaluation."""
+    names = {"evaluation": evaluation, "token": token, "request": request_id}
+    row = connection.execute(_FOR_END, names).one_or_none()
+    if row is None:
+        return None
+    found = ForEnd(*cast("list[Record]", _END.split(row)))
+    if found.earlier is None and found.evaluation.state != EvaluationState.RUNNING.value:
+        # it may have ended, by the same request, while this one waited for the lock
+        return replace(found, earlier=requests_.find(connection, token, request_id))
+    return found
