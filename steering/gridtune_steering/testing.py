@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gridtune_steering.bookkeeping.database import Database
+from gridtune_steering.doorbell.port import ALL
 from gridtune_steering.identity.secrets import service_key
 from gridtune_steering.objectstore import open_store
 from gridtune_steering.objectstore.places import Place, listed_object
@@ -48,7 +49,7 @@ class RecordingBell:
         """Remember."""
         self.hosts.append(task)
 
-    def ring_askers(self, task: str) -> None:
+    def ring_askers(self, task: str, n: int = ALL) -> None:
         """Remember."""
         self.askers.append(task)
 

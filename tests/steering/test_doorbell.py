@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_hosts_and_askers_have_bells_of_their_own(bell: Bell) -> None:
         bell.ring_askers("t2")
 
         assert (heard(host, 1), heard(asker, 1)) == ({"t1"}, {"t2"})
-        assert (host.wait(0.05), asker.wait(0.05)) == (set(), set())
+        assert (host.wait(0.05), asker.wait(0.05)) == (Counter(), Counter())
 
 
 def test_a_wait_without_a_ring_ends_in_time(bell: Bell) -> None:
@@ -65,7 +66,7 @@ def test_a_wait_without_a_ring_ends_in_time(bell: Bell) -> None:
     with bell.listen_as_host() as listener:
         started = time.monotonic()
 
-        assert listener.wait(0.3) == set()
+        assert listener.wait(0.3) == Counter()
         assert 0.25 < time.monotonic() - started < 5
 
 
@@ -76,7 +77,7 @@ def test_a_listener_is_opened_while_the_database_is_away(postgres: Postgres, tmp
     with bell.listen_as_host() as listener:
         postgres.start()
 
-        def rings() -> set[str]:
+        def rings() -> Counter[str]:
             bell.ring_hosts("t1")
             return listener.wait(0.2)
 
@@ -90,10 +91,10 @@ def test_a_database_that_comes_back_rings_again(postgres: Postgres, tmp_path: Pa
     with bell.listen_as_host() as listener:
         postgres.crash()
         bell.ring_hosts("lost")
-        assert listener.wait(0.1) == set()
+        assert listener.wait(0.1) == Counter()
         postgres.start()
 
-        def rings() -> set[str]:
+        def rings() -> Counter[str]:
             bell.ring_hosts("t1")
             return listener.wait(0.2)
 
@@ -105,9 +106,9 @@ class ScriptedListener:
     """Rings when it is told to."""
 
     def __init__(self) -> None:
-        self.rings: queue.Queue[set[str]] = queue.Queue()
+        self.rings: queue.Queue[Counter[str]] = queue.Queue()
 
-    def wait(self, timeout: float) -> set[str]:
+    def wait(self, timeout: float) -> Counter[str]:
         """Wait for what was put into `rings`."""
         return self.rings.get()
 
@@ -139,9 +140,9 @@ class Waiters:
         if self._finds:
             self.room.call_next("t")
 
-    def ring(self) -> None:
-        """Ring for the task."""
-        self.listener.rings.put({"t"})
+    def ring(self, n: int = 1) -> None:
+        """Ring for so many who wait for the task."""
+        self.listener.rings.put(Counter(t=n))
 
 
 def test_a_ring_calls_one() -> None:
@@ -158,8 +159,34 @@ def test_a_ring_calls_one() -> None:
     assert len(after_one) == 1
 
 
-def test_who_finds_something_calls_the_next() -> None:
-    """One ring for several points reaches as many as there are."""
+def test_a_ring_calls_as_many_as_it_is_for() -> None:
+    """Three new points have three asks look at once, and not one after the other."""
+    waiters = Waiters(5, finds=False)
+
+    waiters.ring(3)
+    wait_for("three", lambda: len(waiters.called) == 3)
+    time.sleep(0.2)
+
+    assert len(waiters.called) == 3
+
+
+def test_rings_add_up(bell: Bell) -> None:
+    """A listener that was busy learns for how many there is something; one for all reaches everyone."""
+    with bell.listen_as_asker() as asker:
+        bell.ring_askers("t1", 2)
+        bell.ring_askers("t1", 1)
+        bell.ring_askers("t2")
+        rang: Counter[str] = Counter()
+
+        def has_all() -> bool:
+            rang.update(asker.wait(0.1))
+            return rang["t1"] == 3 and rang["t2"] > 1000
+
+        wait_for("all rings", has_all, timeout=10, pace=0)
+
+
+def test_who_leaves_it_to_others_calls_the_next() -> None:
+    """One ring reaches as many as pass it on."""
     waiters = Waiters(5, finds=True)
 
     waiters.ring()
@@ -172,7 +199,7 @@ def test_a_ring_between_looking_and_waiting_is_not_missed() -> None:
     listener = ScriptedListener()
     room = WaitingRoom(listener, seats=1)
     mark = room.mark()
-    listener.rings.put({"t"})
+    listener.rings.put(Counter("t"))
     wait_for("the ring", lambda: room.mark() > mark)
     started = time.monotonic()
 

@@ -239,12 +239,12 @@ def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease 
 
 
 def _look_again(context: Context, task: str, body: Ask) -> Lease | None:
-    is_all = False
+    is_settled = False
     try:
         lease = leases.ask(context.steering, context.caller, task, body)
-        is_all = lease is None and not leases.any_ready(context.steering, task)
+        is_settled = lease is not None or not leases.any_ready(context.steering, task)
     finally:
-        if not is_all:
+        if not is_settled:
             context.room.call_next(task)
     return lease
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from datetime import datetime
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gridtune_common.protocol import EvaluationState, PointState
 from gridtune_steering.bookkeeping import requests as requests_
-from gridtune_steering.bookkeeping.schema import Record, askers, evaluations, points, requests, tasks, workers
+from gridtune_steering.bookkeeping.schema import Record, askers, evaluations, points, requests, tasks, waiting, workers
 from gridtune_steering.bookkeeping.statements import SideBySide
 
 #: What was submitted, as it was, is large, and neither needs it.
@@ -19,20 +20,26 @@ _EARLIER = [requests.c.fingerprint, requests.c.answer]
 _IS_EARLIER = sa.and_(requests.c.token_id == sa.bindparam("token"), requests.c.request_id == sa.bindparam("request"))
 
 _ASK = SideBySide(task=_TASK, earlier=_EARLIER, host=list(workers.c), asker=list(askers.c))
-# the order has the database go through the ready points alone, in whose index they are
-_TROUBLED = (
-    sa.select(points.c.number)
-    .where(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value, points.c.attempts > 0)
-    .order_by(points.c.number)
-    .limit(1)
-    .scalar_subquery()
-)
+
+
+def _first_ready(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """The first of a task's ready points; the order has the database go through their index, and no further."""
+    is_ready = sa.and_(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value)
+    return sa.select(points.c.number).where(is_ready, *which).order_by(points.c.number).limit(1).scalar_subquery()
+
+
 _FOR_ASK = (
-    sa.select(*_ASK.columns, _TROUBLED.is_not(None).label("has_troubled"))
+    sa.select(
+        *_ASK.columns,
+        _first_ready().is_not(None).label("has_ready"),
+        _first_ready(points.c.attempts > 0).is_not(None).label("has_troubled"),
+        waiting.c.until.label("waits_until"),
+    )
     .select_from(
         tasks.outerjoin(requests, _IS_EARLIER)
         .outerjoin(workers, sa.and_(workers.c.site == sa.bindparam("p_site"), workers.c.host == sa.bindparam("p_host")))
         .outerjoin(askers, sa.and_(askers.c.task_id == tasks.c.id, askers.c.worker == sa.bindparam("p_worker")))
+        .outerjoin(waiting, sa.and_(waiting.c.task_id == tasks.c.id, waiting.c.worker == sa.bindparam("p_worker")))
     )
     .where(tasks.c.id == sa.bindparam("task"))
 )
@@ -73,14 +80,18 @@ class ForAsk:
         earlier: The answer to the same request.
         host: The host of the worker that asks.
         asker: The worker's own note.
+        has_ready: Whether there is a point for somebody.
         has_troubled: Whether a ready point has come back from a failure or a loss.
+        waits_until: Until when the worker is noted as waiting for a point.
     """
 
     task: Record | None
     earlier: Record | None
     host: Record | None
     asker: Record | None
+    has_ready: bool
     has_troubled: bool
+    waits_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +116,9 @@ def for_ask(
     names = {"task": task, "token": token, "request": request_id, "p_worker": worker, "p_site": site, "p_host": host}
     row = connection.execute(_FOR_ASK, names).one_or_none()
     if row is None:
-        return ForAsk(None, None, None, None, has_troubled=False)
-    found, earlier, its_host, asker = _ASK.split(row)
-    return ForAsk(found, earlier, its_host, asker, has_troubled=bool(row.has_troubled))
+        return ForAsk(None, None, None, None, has_ready=False, has_troubled=False, waits_until=None)
+    ready = bool(row.has_ready), bool(row.has_troubled)
+    return ForAsk(*cast("list[Any]", _ASK.split(row)), *ready, row.waits_until)
 
 
 def for_end(connection: Connection, evaluation: str, *, token: str, request_id: str) -> ForEnd | None:

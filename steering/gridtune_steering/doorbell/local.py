@@ -10,11 +10,14 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 
+from gridtune_steering.doorbell.port import ALL, read_ring, ring_text
+
 _HOSTS, _ASKERS = "host", "ask"
-#: Longest task id that a ring carries, in bytes.
+#: Longest ring, in bytes.
 _RING_SIZE = 64
 #: Longest path of a Unix socket, in bytes, less the socket's own name.
 _LONGEST_FOLDER = 70
@@ -30,11 +33,11 @@ class LocalBell:
 
     def ring_hosts(self, task: str) -> None:
         """Tell optimizer hosts that something happened to a task."""
-        self._ring(_HOSTS, task)
+        self._ring(_HOSTS, task, 1)
 
-    def ring_askers(self, task: str) -> None:
-        """Tell waiting asks that a task may have a point for them, or has ended."""
-        self._ring(_ASKERS, task)
+    def ring_askers(self, task: str, n: int = ALL) -> None:
+        """Tell so many waiting asks that a task may have a point for them, or all that it has ended."""
+        self._ring(_ASKERS, task, n)
 
     def listen_as_host(self) -> LocalListener:
         """Open a listener for an optimizer host."""
@@ -60,10 +63,10 @@ class LocalBell:
     ) -> None:
         self.close()
 
-    def _ring(self, kind: str, task: str) -> None:
+    def _ring(self, kind: str, task: str, n: int) -> None:
         for path in self._folder.glob(f"{kind}-*"):
             try:
-                self._socket.sendto(task.encode(), str(path))
+                self._socket.sendto(ring_text(task, n).encode(), str(path))
             except BlockingIOError:
                 continue  # its buffer is full of rings; it will look around
             except (ConnectionRefusedError, FileNotFoundError):
@@ -78,17 +81,21 @@ class LocalListener:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self._path))
 
-    def wait(self, timeout: float) -> set[str]:
-        """Wait for rings for at most *timeout* seconds; returns the tasks that rang, all that are there."""
-        rang: set[str] = set()
+    def wait(self, timeout: float) -> Counter[str]:
+        """Wait for rings for at most *timeout* seconds; returns all that are there: for how many, by task."""
+        rang: Counter[str] = Counter()
         self._socket.settimeout(timeout)
         try:
-            rang.add(self._socket.recv(_RING_SIZE).decode())
+            self._hear(rang)
             self._socket.setblocking(False)
             while True:
-                rang.add(self._socket.recv(_RING_SIZE).decode())
+                self._hear(rang)
         except (TimeoutError, BlockingIOError):
             return rang
+
+    def _hear(self, rang: Counter[str]) -> None:
+        task, n = read_ring(self._socket.recv(_RING_SIZE).decode())
+        rang[task] += n
 
     def close(self) -> None:
         """Take the ear away."""

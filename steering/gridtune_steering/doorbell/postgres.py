@@ -10,13 +10,18 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 
+from gridtune_steering.doorbell.port import ALL, read_ring, ring_text
+
+#: Channel, task, and for how many.
+_Ring: TypeAlias = tuple[str, str, int]
 _log = logging.getLogger("gridtune.doorbell")
 _HOSTS, _ASKERS = "gridtune_hosts", "gridtune_askers"
 #: Seconds to leave a database alone that does not answer.
@@ -35,17 +40,17 @@ class PostgresBell:
 
     def __init__(self, url: str) -> None:
         self._url = _plain(url)
-        self._rings: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+        self._rings: queue.SimpleQueue[_Ring | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send, name="doorbell", daemon=True)
         self._thread.start()
 
     def ring_hosts(self, task: str) -> None:
         """Tell optimizer hosts that something happened to a task."""
-        self._rings.put((_HOSTS, task))
+        self._rings.put((_HOSTS, task, 1))
 
-    def ring_askers(self, task: str) -> None:
-        """Tell waiting asks that a task may have a point for them, or has ended."""
-        self._rings.put((_ASKERS, task))
+    def ring_askers(self, task: str, n: int = ALL) -> None:
+        """Tell so many waiting asks that a task may have a point for them, or all that it has ended."""
+        self._rings.put((_ASKERS, task, n))
 
     def listen_as_host(self) -> PostgresListener:
         """Open a listener for an optimizer host."""
@@ -68,14 +73,14 @@ class PostgresBell:
         is_open = True
         while is_open:
             batch = self._next()
-            rings = {ring: None for ring in batch if ring is not None}  # each once, in order
+            rings = _together(ring for ring in batch if ring is not None)
             is_open = None not in batch
             try:
                 if connection is None:
                     connection = psycopg.connect(self._url, autocommit=True, options=_OPTIONS, **_LIVELINESS)
                 connection.execute(
-                    "SELECT pg_notify(channel, task) FROM unnest(%s::text[], %s::text[]) AS ring (channel, task)",
-                    [[channel for channel, _ in rings], [task for _, task in rings]],
+                    "SELECT pg_notify(channel, ring) FROM unnest(%s::text[], %s::text[]) AS rings (channel, ring)",
+                    [[channel for channel, _ in rings], [ring_text(task, n) for (_, task), n in rings.items()]],
                 )
             except psycopg.Error as error:
                 _log.warning("rings are lost: %s", str(error).splitlines()[0], extra={"action": "rings_lost"})
@@ -84,7 +89,7 @@ class PostgresBell:
         if connection is not None:
             connection.close()
 
-    def _next(self) -> list[tuple[str, str] | None]:
+    def _next(self) -> list[_Ring | None]:
         """All rings that are there, when there is at least one."""
         rings = [self._rings.get()]
         while not self._rings.empty():
@@ -104,15 +109,15 @@ class PostgresListener:
         with self._giving_up():
             self._connection = self._connect()
 
-    def wait(self, timeout: float) -> set[str]:
-        """Wait for rings for at most *timeout* seconds; returns the tasks that rang, all that are there."""
+    def wait(self, timeout: float) -> Counter[str]:
+        """Wait for rings for at most *timeout* seconds; returns all that are there: for how many, by task."""
+        rang: Counter[str] = Counter()
         with self._giving_up():
             if self._connection is None:
                 self._connection = self._connect()
-            return _tasks(self._connection.notifies(timeout=timeout, stop_after=1)) | _tasks(
-                self._connection.notifies(timeout=0)
-            )
-        return set()
+            _hear(rang, self._connection.notifies(timeout=timeout, stop_after=1))
+            _hear(rang, self._connection.notifies(timeout=0))
+        return rang
 
     def close(self) -> None:
         """Take the ear away."""
@@ -143,8 +148,18 @@ class PostgresListener:
         return connection
 
 
-def _tasks(notes: Iterable[psycopg.Notify]) -> set[str]:
-    return {note.payload for note in notes}
+def _together(rings: Iterable[_Ring]) -> Counter[tuple[str, str]]:
+    """For how many there was a ring, by channel and task."""
+    found: Counter[tuple[str, str]] = Counter()
+    for channel, task, n in rings:
+        found[channel, task] += n
+    return found
+
+
+def _hear(rang: Counter[str], notes: Iterable[psycopg.Notify]) -> None:
+    for note in notes:
+        task, n = read_ring(note.payload)
+        rang[task] += n
 
 
 def _give_up(connection: psycopg.Connection[Any] | None) -> None:

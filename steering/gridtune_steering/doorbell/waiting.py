@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from gridtune_steering.doorbell.port import Listener
 
@@ -29,8 +30,8 @@ class Gate:
 class WaitingRoom:
     """Where the asks of one web process wait for their task's ring. One thread listens for all.
 
-    A ring calls one of those who wait for the task. Whoever has found something calls the next: so a new point makes
-    two asks look, and not all.
+    A ring calls as many of those who wait for the task as it may be of use to. One who was called, cannot use what is
+    there, and leaves it to others calls the next.
 
     Args:
         listener: The process's ear; closed by nobody, it lives as long as the process.
@@ -76,14 +77,13 @@ class WaitingRoom:
     def call_next(self, task: str) -> None:
         """Call one who has not looked since the task's last ring: there may be something for it, too."""
         with self._lock:
-            self._call(task)
+            self._call(task, 1)
 
-    def _call(self, task: str) -> None:
+    def _call(self, task: str, n: int) -> None:
         ring = self._last_ring.get(task, 0)
-        for waiting in self._waiting.get(task, ()):
-            if waiting.since < ring and not waiting.is_called.is_set():
-                waiting.is_called.set()
-                return
+        uncalled = (one for one in self._waiting.get(task, ()) if one.since < ring and not one.is_called.is_set())
+        for waiting in islice(uncalled, n):
+            waiting.is_called.set()
 
     def _listen(self) -> None:
         while True:
@@ -93,8 +93,8 @@ class WaitingRoom:
                 if len(self._last_ring) > _MANY_TASKS:
                     self._last_ring.clear()  # a waiter that misses its ring for that looks again soon
                 self._last_ring.update(dict.fromkeys(rang, self._n_rings))
-                for task in rang:
-                    self._call(task)
+                for task, n in rang.items():
+                    self._call(task, n)
 
 
 @dataclass(eq=False, slots=True)

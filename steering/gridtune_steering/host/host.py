@@ -89,7 +89,7 @@ class Host:
         unfinished: set[str] = set()
         while not self._stopping.is_set():
             patience = 0.0 if unfinished else max(0.0, min(next_look - time.monotonic(), _LOOK_AROUND))
-            rang = listener.wait(patience) | unfinished
+            rang = set(listener.wait(patience)) | unfinished
             try:
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + _LOOK_AROUND

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from gridtune_steering.bookkeeping import askers, points
+from gridtune_steering.bookkeeping.lookups import ForAsk
 from gridtune_steering.bookkeeping.schema import Record
 from gridtune_steering.services import retries, workers
 from gridtune_steering.services.retries import Place
@@ -24,17 +25,19 @@ def claim(
     asker: Place,
     now: datetime,
     *,
-    has_troubled: bool,
+    known: ForAsk,
 ) -> Record | None:
     """Let an evaluation have a ready point: one that came back if its worker may have it, else an untroubled one."""
-    troubled = points.troubled(connection, task, limit=_MOST_LOOKED_AT) if has_troubled else []
+    if not known.has_ready:
+        return None
+    troubled = points.troubled(connection, task, limit=_MOST_LOOKED_AT) if known.has_troubled else []
     if troubled:
         elsewhere = workers.others(steering, connection, task, now)
         patience = workers.patience(steering)
-        known = [(retries.read_troubles(row.troubles), row.number) for row in troubled]
+        read = [(retries.read_troubles(row.troubles), row.number) for row in troubled]
         allowed = [
             (retries.doubt(troubles, asker), number)
-            for troubles, number in known
+            for troubles, number in read
             if retries.may_try(troubles, asker, elsewhere, now=now, patience=patience)
         ]
         for _, number in sorted(allowed):

@@ -32,6 +32,7 @@ from gridtune_steering.campaign import (
     Wish,
 )
 from gridtune_steering.campaign.snapshot import FORMAT
+from gridtune_steering.doorbell.port import ALL
 from gridtune_steering.services import claims
 from gridtune_steering.services.owning import ACTOR, Ownership, owned
 from gridtune_steering.services.steering import Steering
@@ -184,8 +185,9 @@ def write(
             if isinstance(action, Finish):
                 rule = action.rule.value
                 end(connection, row, TaskState.FINISHED, action.reason, actor=ACTOR, now=now, stopped_by=rule)
+    n_made = sum(isinstance(action, Suggest) for action in actions)
     if actions:
-        steering.bell.ring_askers(ownership.task)
+        steering.bell.ring_askers(ownership.task, n_made if n_made == len(actions) else ALL)
 
 
 def _observe(connection: Connection, task: str, learnt: Sequence[tuple[Result, int]]) -> None:

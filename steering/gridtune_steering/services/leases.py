@@ -37,6 +37,8 @@ from gridtune_steering.services.times import iso
 
 #: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
 _WAITING_SLACK = timedelta(seconds=5)
+#: A worker that waits longer looks again at least as often.
+_LOOKED_AGAIN_AFTER = timedelta(seconds=2)
 #: The most signs of life in one message.
 _MOST_SIGNS = 100
 #: The service's own hand in the audit log.
@@ -89,11 +91,9 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
                 pace.refuse_in_vain(connection, task, message.remaining_seconds)
             evaluation, point = new_id(16), None
             if is_running:
-                troubled = known.has_troubled
-                point = claims.claim(steering, connection, task, evaluation, place, now, has_troubled=troubled)
+                point = claims.claim(steering, connection, task, evaluation, place, now, known=known)
             if point is None:
-                wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
-                points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
+                _note_waiting(steering, connection, task, message, now, known.waits_until)
                 return None
             return _lease(steering, connection, caller, row, point, message, now)
 
@@ -107,6 +107,15 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
     if lease is None:
         steering.bell.ring_hosts(task)
     return lease
+
+
+def _note_waiting(
+    steering: Steering, connection: Connection, task: str, message: Ask, now: datetime, noted: datetime | None
+) -> None:
+    """Note that a worker waits for a point, unless it is *noted* for long enough: who waits looks again and again."""
+    wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
+    if noted is None or noted < now + min(wait, _LOOKED_AGAIN_AFTER) + _WAITING_SLACK:
+        points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
 
 
 def any_ready(steering: Steering, task: str) -> bool:

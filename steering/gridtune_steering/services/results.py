@@ -177,7 +177,7 @@ def _end(
         _count(message, outcome)
     steering.bell.ring_hosts(known.task.id)
     if not isinstance(message, Tell):
-        steering.bell.ring_askers(known.task.id)  # the point is ready again
+        steering.bell.ring_askers(known.task.id, 1)  # the point is ready again
     return outcome
 
 
