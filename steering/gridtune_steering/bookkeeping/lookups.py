@@ -118,7 +118,8 @@ def for_ask(
     if row is None:
         return ForAsk(None, None, None, None, has_ready=False, has_troubled=False, waits_until=None)
     ready = bool(row.has_ready), bool(row.has_troubled)
-    return ForAsk(*cast("list[Any]", _ASK.split(row)), *ready, row.waits_until)
+    task_, earlier, its_host, asker = _ASK.split(row)
+    return ForAsk(task_, earlier, its_host, asker, *ready, row.waits_until)
 
 
 def for_end(connection: Connection, evaluation: str, *, token: str, request_id: str) -> ForEnd | None:
