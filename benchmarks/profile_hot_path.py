@@ -23,7 +23,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -113,10 +113,10 @@ def _add_thinking(call: Call, seconds: float) -> None:
 class _NeverRung:
     """An ear that hears nothing: nobody waits here."""
 
-    def wait(self, timeout: float) -> set[str]:
+    def wait(self, timeout: float) -> Counter[str]:
         """Sleep."""
         time.sleep(timeout)
-        return set()
+        return Counter()
 
     def close(self) -> None:
         """Nothing is open."""

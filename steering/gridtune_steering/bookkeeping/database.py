@@ -33,7 +33,6 @@ _CONNECTION = {"connect_timeout": 10, "application_name": "gridtune", "tcp_user_
 #: Advisory locks of ours: what the first of two numbers says that the second is about.
 _MIGRATING, _WRITING = 7_021, 7_022
 _ALONE = sa.text("SELECT pg_advisory_xact_lock(:kind, hashtext(:topic))")
-_TOGETHER = sa.text("SELECT pg_advisory_xact_lock_shared(:kind, hashtext(:topic))")
 
 
 class Database:
@@ -83,7 +82,7 @@ class Database:
 
     @contextmanager
     def read_settled(self, topic: str) -> Iterator[Connection]:
-        """Like `read`, while no transaction that has called `announce` for this topic is under way.
+        """Like `read`, while no transaction that has an `announcement` of this topic is under way.
 
         What such transactions number while they run may become visible in another order; here there are no gaps.
         """
@@ -92,7 +91,7 @@ class Database:
                 yield connection
             return
         with self._engine.begin() as connection:
-            _lock(connection, _ALONE, _WRITING, topic)
+            _lock(connection, _WRITING, topic)
             yield connection
 
     @property
@@ -132,7 +131,7 @@ class Database:
         config.set_main_option("script_location", str(self._migrations))
         with self.write() as connection:
             if self._turn is None:
-                _lock(connection, _ALONE, _MIGRATING, "")
+                _lock(connection, _MIGRATING, "")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
@@ -158,14 +157,13 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
-def announce(connection: Connection, topic: str) -> None:
-    """Let `Database.read_settled` wait for the end of this transaction."""
-    if connection.dialect.name == "postgresql":
-        _lock(connection, _TOGETHER, _WRITING, topic)
+def announcement(topic: sa.ColumnElement[str]) -> sa.FromClause:
+    """For PostgreSQL, a table of one row: who selects from it lets `Database.read_settled` wait for its transaction."""
+    return sa.func.pg_advisory_xact_lock_shared(_WRITING, sa.func.hashtext(topic)).table_valued("lock")
 
 
-def _lock(connection: Connection, how: sa.TextClause, kind: int, topic: str) -> None:
-    connection.execute(how, {"kind": kind, "topic": topic})
+def _lock(connection: Connection, kind: int, topic: str) -> None:
+    connection.execute(_ALONE, {"kind": kind, "topic": topic})
 
 
 def _parsed(url: str) -> URL:

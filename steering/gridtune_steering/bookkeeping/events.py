@@ -9,10 +9,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_steering.bookkeeping.database import announce
+from gridtune_steering.bookkeeping.database import announcement
 from gridtune_steering.bookkeeping.schema import Record, events
 
+_COLUMNS = [column for column in events.c if column.name != "id"]
 _ADD = sa.insert(events).inline()
+# PostgreSQL draws the number of a line when it has the lock, in the same statement
+_LINE = [sa.bindparam(f"p_{column.name}", type_=column.type).label(column.name) for column in _COLUMNS]
+_ANNOUNCE = (
+    sa.insert(events)
+    .inline()
+    .from_select(
+        [column.name for column in _COLUMNS],
+        sa.select(*_LINE).select_from(announcement(sa.bindparam("p_task_id", type_=events.c.task_id.type))),
+    )
+)
 
 
 def add(
@@ -27,8 +38,6 @@ def add(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one line."""
-    if task is not None:
-        announce(connection, task)
     line = {
         "at": at,
         "actor": actor,
@@ -38,7 +47,7 @@ def add(
         "evaluation_id": evaluation,
         "details": dict(details or {}),
     }
-    connection.execute(_ADD, line)
+    _write(connection, [line], task)
 
 
 def add_many(
@@ -47,9 +56,15 @@ def add_many(
     """Write several lines about one task; each has ``kind`` and may have ``point``, ``evaluation_id``, ``details``."""
     if not lines:
         return
-    announce(connection, task)
     common = {"at": at, "actor": actor, "task_id": task, "point": None, "evaluation_id": None, "details": {}}
-    connection.execute(_ADD, [{**common, **line} for line in lines])
+    _write(connection, [{**common, **line} for line in lines], task)
+
+
+def _write(connection: Connection, lines: Sequence[Mapping[str, Any]], task: str | None) -> None:
+    if task is None or connection.dialect.name != "postgresql":
+        connection.execute(_ADD, lines)
+    else:
+        connection.execute(_ANNOUNCE, [{f"p_{name}": value for name, value in line.items()} for line in lines])
 
 
 def page(connection: Connection, task: str, *, kind: str | None, after: int, limit: int) -> Sequence[Record]:
