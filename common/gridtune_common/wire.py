@@ -13,11 +13,13 @@ import typing
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 from gridtune_common.errors import ServiceError
 
 T = TypeVar("T")
+#: Values of these classes are JSON as they are.
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 class WireError(ServiceError):
@@ -26,8 +28,11 @@ class WireError(ServiceError):
 
 def encode(message: Any) -> Any:
     """Turn a message into plain JSON values; numbers that are not finite become None."""
-    if dataclasses.is_dataclass(message) and not isinstance(message, type):
-        return {f.name: encode(getattr(message, f.name)) for f in dataclasses.fields(message)}
+    kind: Any = type(message)
+    if kind in _PLAIN:
+        return message
+    if (names := _names(kind)) is not None:
+        return {name: encode(getattr(message, name)) for name in names}
     if isinstance(message, Enum):
         return message.value
     if isinstance(message, Mapping):
@@ -37,6 +42,12 @@ def encode(message: Any) -> Any:
     if isinstance(message, float) and not math.isfinite(message):
         return None
     return message
+
+
+@cache
+def _names(kind: type) -> Optional[tuple[str, ...]]:
+    """The fields of a dataclass; None for any other class. All messages are coded, so this is on every way."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def dump(message: Any) -> str:
