@@ -5,20 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from gridtune_common.protocol import Parameters, PointOrigin
 from gridtune_steering.bookkeeping.database import Database
 from gridtune_steering.services import records
 from gridtune_steering.testing import ManualClock, steering_in
+from servers.postgres import Postgres
 from service_bench import OPERATOR, Bench, document, loss_of
 
 _POINT: Parameters = {"x": 0.5, "rate": 0.01, "drop": 0.1, "width": 64, "layers": 2, "kind": "adam", "batch": 16}
 
 
-def make_old(folder: Path, *, observed: int) -> str:
+@pytest.fixture
+def url(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if database_kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'gridtune.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+def make_old(url: str, *, observed: int) -> str:
     """A database of the first revision, with a running task of one done point; returns the task's id."""
-    database = Database(f"sqlite:///{folder / 'gridtune.db'}")
+    database = Database(url)
     database.migrate("0001")
     metadata = sa.MetaData()
     metadata.reflect(database.engine)
@@ -40,11 +51,11 @@ def make_old(folder: Path, *, observed: int) -> str:
     return "t2t2t2t2"
 
 
-def test_a_first_database_goes_on(tmp_path: Path) -> None:
+def test_a_first_database_goes_on(url: str, tmp_path: Path) -> None:
     """Its points count as the algorithm's, its tasks go on, and they take points of the user's own."""
-    task = make_old(tmp_path, observed=0)
+    task = make_old(url, observed=0)
     clock = ManualClock()
-    bench = Bench(steering_in(tmp_path, clock), clock)
+    bench = Bench(steering_in(tmp_path, clock, database=url), clock)
 
     bench.wish(task, {**_POINT, "x": 1.5})
     bench.bring(task, {**_POINT, "x": 2.5})
