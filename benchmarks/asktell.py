@@ -1,7 +1,8 @@
 """Asks and tells per second of the real service, beside its peers and the limits of this machine in the same run.
 
 Starts ``gridtune serve`` on a fresh database and drives it with the agents' own HTTP client from other processes, as
-fast as it goes: workers that need no time for their evaluations. An ask counts until there is a point, however often it
+fast as it goes: workers that need no time for their evaluations; one case has evaluations of some seconds, so that
+calls wait for nobody but the service. An ask counts until there is a point, however often it
 has to be repeated. Beside it, with as many workers in as many processes, on the same server:
 
 * Optuna's ``study.ask`` (with all its suggestions) and ``study.tell`` on ``RDBStorage``, and through its gRPC proxy,
@@ -45,6 +46,8 @@ from servers.postgres import Postgres
 
 #: The case that the comparison with Optuna is about: workers and observations.
 TARGET = (16, 500)
+#: The mean of evaluations that leave both some rest, in seconds.
+_CALM = 4.0
 _ALGORITHMS = ["random", "hyperopt/tpe", "optuna/tpe", "auto"]
 
 
@@ -94,6 +97,7 @@ def chosen(arguments: argparse.Namespace) -> list[Case]:
                 *(Case(name, workers, n) for name in arguments.algorithms for n in arguments.observations),
                 Case("hyperopt/tpe", 64, tasks=100),
                 Case("random", workers, reports=1),
+                Case("hyperopt/tpe", workers, observations, seconds=_CALM),
             ]
         )
     )
@@ -140,6 +144,7 @@ class Measurement:
         for workers, observations in pairs if self._server is not None else ():
             yield self._optuna(Case("optuna/tpe", workers, observations))
             if (workers, observations) == TARGET:
+                yield self._optuna(Case("optuna/tpe", workers, observations, seconds=_CALM))
                 yield self._optuna_by_proxy(Case("optuna/tpe", workers, observations))
         if self._arguments.vizier_python:
             yield self._vizier(Case("random", TARGET[0]))
@@ -148,7 +153,8 @@ class Measurement:
         assert self._server is not None
         url = self._server.new_database()
         connections = max(deal(case.workers, self._arguments.processes))
-        options = {**peers.optuna_study(url, case.observations), "connections": connections}
+        study = peers.optuna_study(url, case.observations)
+        options = {**study, "connections": connections, "evaluation_seconds": case.seconds}
         tally = self._work("optuna", options, case.workers, {})
         self._server.drop(url)
         return Measured("postgresql", "Optuna, RDB", case, tally)
@@ -172,7 +178,7 @@ class Measurement:
         url = self._server.new_database() if self._server is not None and kind == "postgresql" else ""
         with services.service(url, *services.serve_flags(self._arguments)) as served:
             tasks = services.submit(served, case.algorithm, case.tasks, case.observations)
-            options = served.options(tasks, reports=case.reports)
+            options = served.options(tasks, reports=case.reports, evaluation_seconds=case.seconds)
             tally = self._work("service", options, case.workers, {"service": served.pid})
         if self._server is not None and url:
             self._server.drop(url)

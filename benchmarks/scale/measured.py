@@ -18,6 +18,7 @@ class Case:
         observations: How many results each task had before.
         tasks: Among how many the workers were dealt out.
         reports: How many each evaluation sends.
+        seconds: How long an evaluation takes, in the mean; 0 for as fast as it goes.
     """
 
     algorithm: str
@@ -25,6 +26,7 @@ class Case:
     observations: int = 0
     tasks: int = 1
     reports: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Measured:
         name = f"{self.who} {self.database} {case.algorithm}".strip()
         asks = " ".join(_rounded(self.quantile("ask", share)) for share in (0.5, 0.99))
         words = f"{case.workers} workers, {case.observations} observations, {case.tasks} tasks"
+        words += f", {case.seconds:g} s each" if case.seconds else ""
         cpu = ", ".join(f"{who} {cores:.2f}" for who, cores in self.tally.cpu.items())
         return f"{name}: {words}: {self.pairs:.1f}/s, ask p50, p99 {asks} ms; cores: {cpu}; {dict(self.tally.counts)}"
 

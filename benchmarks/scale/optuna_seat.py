@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -22,7 +24,7 @@ class OptunaSeat:
 
     Args:
         options: ``study``, its name; ``url`` of the database, or ``port`` of the proxy; how many ``connections`` a
-            process may have; how many ``reports`` there are of each evaluation.
+            process may have; the mean of ``evaluation_seconds``, how many ``reports`` there are of each evaluation.
         index: Which of the workers this is.
     """
 
@@ -32,12 +34,15 @@ class OptunaSeat:
                 _studies["study"] = _load(options)
         self._study = _studies["study"]
         self._reports: int = options.get("reports", 0)
+        self._mean: float = options.get("evaluation_seconds", 0.0)
+        self._rng = random.Random(index)
 
     def pair(self, notes: Notes) -> None:
         """One trial."""
         try:
             trial, parameters = notes.timed("ask", self._ask)
             loss = loss_of(parameters)
+            time.sleep(self._rng.expovariate(1 / self._mean) if self._mean else 0.0)
             for step in range(self._reports):
                 notes.timed("report", lambda step=step: trial.report(loss, step))  # type: ignore[misc]  # a default
             notes.timed("tell", lambda: self._study.tell(trial, loss))
