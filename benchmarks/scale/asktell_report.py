@@ -24,8 +24,8 @@ _READING = """\
 A pair is an ask and a tell; of pgbench and of commits it is a transaction, and of the empty route it is two requests.
 Times are in milliseconds; of fewer than a hundred calls, p99 is the longest. The ratios are of pairs a second, to the
 peer with as many workers (and to Optuna with as many observations). Where evaluations take no time (seconds), all
-workers push as hard as they can. Optuna computes its points in its clients: their cores are a part of what it needs, while gridtune's
-clients do nothing but HTTP. On a machine of few cores both share these with the servers."""
+workers push as hard as they can. Optuna computes its points in its clients: their cores are a part of what it needs,
+while gridtune's clients do nothing but HTTP. On a machine of few cores both share these with the servers."""
 #: What is aimed at: as many times the pairs of Optuna, as little a part of its p99, of that at 0, and of pgbench.
 _FASTER, _SHORTER, _GROWTH, _SHARE = 50.0, 1 / 50, 1.5, 1 / 5
 
