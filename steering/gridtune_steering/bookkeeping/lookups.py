@@ -13,13 +13,12 @@ from gridtune_common.protocol import EvaluationState, PointState
 from gridtune_steering.bookkeeping import requests as requests_
 from gridtune_steering.bookkeeping.schema import Record, askers, evaluations, points, requests, tasks, waiting, workers
 from gridtune_steering.bookkeeping.statements import SideBySide
+from gridtune_steering.bookkeeping.tasks import SLIM
 
-#: What was submitted, as it was, is large, and neither needs it.
-_TASK = [column for column in tasks.c if column.name not in {"source", "versions"}]
 _EARLIER = [requests.c.fingerprint, requests.c.answer]
 _IS_EARLIER = sa.and_(requests.c.token_id == sa.bindparam("token"), requests.c.request_id == sa.bindparam("request"))
 
-_ASK = SideBySide(task=_TASK, earlier=_EARLIER, host=list(workers.c), asker=list(askers.c))
+_ASK = SideBySide(task=SLIM, earlier=_EARLIER, host=list(workers.c), asker=list(askers.c))
 
 
 def _first_ready(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -47,7 +46,7 @@ _FOR_ASK = (
 _END = SideBySide(
     evaluation=list(evaluations.c),
     point=list(points.c),
-    task=_TASK,
+    task=SLIM,
     earlier=_EARLIER,
     host=list(workers.c),
     asker=list(askers.c),

@@ -14,6 +14,9 @@ from gridtune_steering.bookkeeping.schema import Record, archives, task_files, t
 
 _FIND = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
 _LOCK = _FIND.with_for_update(key_share=True)
+#: What was submitted, word for word, and with which versions, is large and seldom wanted.
+SLIM = [column for column in tasks.c if column.name not in {"source", "versions"}]
+_LOCK_SLIM = sa.select(*SLIM).where(tasks.c.id == sa.bindparam("task")).with_for_update(key_share=True)
 
 
 def insert(connection: Connection, **values: Any) -> None:
@@ -35,6 +38,11 @@ def find(connection: Connection, task: str) -> Record | None:
 def find_for_update(connection: Connection, task: str) -> Record | None:
     """A task by its id, locked until the transaction ends; rows that refer to it may be added meanwhile."""
     return connection.execute(_LOCK, {"task": task}).one_or_none()
+
+
+def slim_for_update(connection: Connection, task: str) -> Record | None:
+    """Like `find_for_update`, without `source` and `versions`."""
+    return connection.execute(_LOCK_SLIM, {"task": task}).one_or_none()
 
 
 def ended_before(connection: Connection, at: datetime, *, limit: int) -> Sequence[str]:

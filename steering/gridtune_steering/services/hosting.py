@@ -175,7 +175,7 @@ def write(
     """
     now = steering.clock()
     with steering.database.write() as connection:
-        row = owned(tasks.find_for_update(connection, ownership.task), ownership)
+        row = owned(tasks.slim_for_update(connection, ownership.task), ownership)
         _observe(connection, ownership.task, learnt)
         _make(connection, ownership.task, [action for action in actions if isinstance(action, Suggest)], now)
         for action in actions:
