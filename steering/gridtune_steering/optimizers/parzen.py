@@ -7,6 +7,7 @@ a suggestion's time, there is another in its place that gives the same numbers f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,15 +66,15 @@ class Trials:
         """What the good trials and the others hold for each parameter: ``ap_split_trials``, for all of them at once."""
         self._update()
         n_good = min(int(np.ceil(gamma * np.sqrt(len(self._losses)))), tpe.DEFAULT_LF)
-        is_good = np.zeros(len(self._losses), dtype=bool)
         # not a stable sort, so it must be Hyperopt's own: many losses are the same, all the infinite ones to begin with
-        is_good[np.argsort(self._losses)[:n_good]] = True
-        return self._held(is_good), self._held(~is_good)
+        order = np.argsort(self._losses)
+        return self._held(np.sort(order[:n_good])), self._held(np.sort(order[n_good:]))
 
-    def _held(self, which: NDArray[np.bool_]) -> dict[str, Floats]:
-        return {
-            name: values[~np.isnan(values)] for name, values in zip(self._names, self._values[:, which], strict=True)
-        }
+    def _held(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
+        held = self._values.take(rows, axis=1)
+        is_missing = np.isnan(held)
+        each = zip(self._names, held, is_missing, is_missing.any(axis=1).tolist(), strict=True)
+        return {name: values[~missing] if is_any else values for name, values, missing, is_any in each}
 
     def _update(self) -> None:
         """Bring into the arrays what came in since the last suggestion."""
@@ -134,8 +135,7 @@ class Shares:
     """How often each place was chosen, the newest trials counted full (``ap_randint_sampler``)."""
 
     def __init__(self, places: NDArray[np.int64], n: int, prior_weight: float) -> None:
-        weights = tpe.linear_forgetting_weights(len(places), tpe.DEFAULT_LF)
-        counts = np.bincount(places, weights, n) + prior_weight
+        counts = np.bincount(places, _fading(len(places)), n) + prior_weight
         self._shares = counts / np.sum(counts)
 
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[Any]:
@@ -154,11 +154,14 @@ class Mixture:
 
     def __init__(self, observed: NDArray[Any], low: float, high: float, prior_weight: float) -> None:
         self._low, self._high = low, high
-        self._components = tpe.adaptive_parzen_normal(observed, prior_weight, 0.5 * (high + low), 1.0 * (high - low))
+        components = _components if len(observed) > 1 else tpe.adaptive_parzen_normal
+        self._weights, self._means, self._deviations = components(
+            observed, prior_weight, 0.5 * (high + low), 1.0 * (high - low)
+        )
 
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[Any]:
         """What ``GMM1`` draws, by the same calls of the generator; lists and methods take two thirds of the time."""
-        weights, means, deviations = self._components[0], self._components[1].tolist(), self._components[2].tolist()
+        weights, means, deviations = self._weights, self._means.tolist(), self._deviations.tolist()
         choose, normal, low, high = rng.multinomial, rng.normal, self._low, self._high
         drawn: list[float] = []
         while len(drawn) < n:
@@ -169,9 +172,36 @@ class Mixture:
         return np.asarray(drawn)
 
     def log_density(self, values: NDArray[Any]) -> Floats:
-        """The logarithm of the density at each of the values."""
-        logarithms: Floats = tpe.GMM1_lpdf(values, *self._components, low=self._low, high=self._high)
+        """The logarithm of the density at each of the values: ``GMM1_lpdf`` in one array, with what it need not repeat.
+
+        Rounding is the same as there as long as each step is. The exponential has an array of its own, since numpy
+        may compute it by another loop in place.
+        """
+        terms = values[:, None] - self._means
+        terms /= self._floored
+        terms *= terms
+        terms *= -0.5
+        terms += self._log_heights
+        largest = terms.max(axis=1)
+        terms -= largest[:, None]
+        logarithms: Floats = np.log(np.exp(terms).sum(axis=1)) + largest
         return logarithms
+
+    @cached_property
+    def _floored(self) -> Floats:
+        return np.maximum(self._deviations, tpe.EPS)
+
+    @cached_property
+    def _log_heights(self) -> Floats:
+        heights: Floats = self._weights / np.sqrt(2 * np.pi * self._deviations**2) / self._inside
+        return np.log(heights)
+
+    @cached_property
+    def _inside(self) -> np.float64:
+        """The share of the mixture between its ends."""
+        below_low, below_high = (tpe.normal_cdf(end, self._means, self._deviations) for end in (self._low, self._high))
+        share: np.float64 = np.sum(self._weights * (below_high - below_low))
+        return share
 
 
 class SteppedMixture(Mixture):
@@ -188,14 +218,68 @@ class SteppedMixture(Mixture):
         are equal, as those of integers often are, and values that are drawn more than once, have the same share. The
         sum goes over the components one by one as there, since another order would round otherwise.
         """
-        weights, means, deviations = self._components
-        is_new = np.append(True, (np.diff(means) != 0) | (np.diff(deviations) != 0))
-        places, place_of = np.unique(values, return_inverse=True)
-        edges, edge_of = np.unique([places - 0.5, places + 0.5], return_inverse=True)
-        below = tpe.normal_cdf(edges[:, None], means[is_new], deviations[is_new])
-        weighted = weights * below[:, np.cumsum(is_new) - 1]
-        lower, upper = edge_of.reshape(2, -1)
-        shares = np.cumsum(weighted[upper] - weighted[lower], axis=1)[:, -1][place_of]
-        ends = [tpe.normal_cdf(end, means, deviations) for end in (self._low, self._high)]
-        logarithms: Floats = np.log(shares) - np.log(np.sum(weights * (ends[1] - ends[0])))
+        drawn = set(values.tolist())
+        places = np.array(sorted(drawn))
+        edges = np.array(sorted({place - 0.5 for place in drawn} | {place + 0.5 for place in drawn}))
+        below = self._weights * self._below(edges)
+        lower, upper = edges.searchsorted(places - 0.5), edges.searchsorted(places + 0.5)
+        shares = np.cumsum(below[upper] - below[lower], axis=1)[:, -1]
+        logarithms: Floats = np.log(shares[places.searchsorted(values)]) - np.log(self._inside)
         return logarithms
+
+    @cached_property
+    def _inside(self) -> np.float64:
+        """The share of the mixture between its ends."""
+        below_low, below_high = self._below(np.array([self._low, self._high]))
+        share: np.float64 = np.sum(self._weights * (below_high - below_low))
+        return share
+
+    def _below(self, edges: Floats) -> Floats:
+        """The share of each component below each of the edges."""
+        first, kind = self._kinds
+        below: Floats = tpe.normal_cdf(edges[:, None], self._means[first], self._deviations[first])
+        return below[:, kind]
+
+    @cached_property
+    def _kinds(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Which components differ from the one before, and how many of these there are up to each component."""
+        is_new = np.ones(len(self._means), dtype=bool)
+        is_new[1:] = (self._means[1:] != self._means[:-1]) | (self._deviations[1:] != self._deviations[:-1])
+        return is_new, np.cumsum(is_new) - 1
+
+
+def _components(
+    observed: NDArray[Any], prior_weight: float, prior_mean: float, prior_deviation: float
+) -> tuple[Floats, Floats, Floats]:
+    """Weights, means and deviations of two observations or more: ``adaptive_parzen_normal`` in half its time.
+
+    Each component is as wide as the larger of the gaps to its neighbours, within limits.
+    """
+    order = np.argsort(observed)  # not a stable sort, as Hyperopt's: it decides which of equal ones is the newest
+    place = int(observed[order].searchsorted(prior_mean))
+    means = _with(observed[order], place, prior_mean)
+    weights = _with(_fading(len(observed))[order], place, prior_weight)
+    deviations = np.empty_like(means)
+    gaps = means[1:] - means[:-1]
+    deviations[0], deviations[-1] = gaps[0], gaps[-1]
+    np.maximum(gaps[:-1], gaps[1:], out=deviations[1:-1])
+    np.maximum(deviations, prior_deviation / min(100.0, 1.0 + len(means)), out=deviations)
+    np.minimum(deviations, prior_deviation, out=deviations)
+    deviations[place] = prior_deviation
+    weights /= weights.sum()
+    return weights, means, deviations
+
+
+def _with(values: NDArray[Any], place: int, value: float) -> Floats:
+    """The values, with one more."""
+    longer = np.empty(len(values) + 1)
+    longer[:place], longer[place], longer[place + 1 :] = values[:place], value, values[place:]
+    return longer
+
+
+@lru_cache(maxsize=8)
+def _fading(n: int) -> Floats:
+    """The weights of so many trials, which are mostly the same for all parameters; not to be changed."""
+    weights: Floats = tpe.linear_forgetting_weights(n, tpe.DEFAULT_LF)
+    weights.setflags(write=False)
+    return weights
