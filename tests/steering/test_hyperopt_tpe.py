@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import cloudpickle
 import numpy
 import pytest
+from hyperopt import tpe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from gridtune_common.protocol import Parameters
 from gridtune_common.space import SearchSpace
 from gridtune_steering.optimizers.hyperopt_algorithms import OfTrials
 from gridtune_steering.optimizers.hyperopt_tpe import HyperoptTpe
+from gridtune_steering.optimizers.parzen import Mixture, SteppedMixture
 from gridtune_steering.optimizers.port import Optimizer, Problem
 from service_bench import document, loss_of
 from strategies import spaces
@@ -43,6 +45,7 @@ class Pair:
         self._space, self._rng = space, random.Random(seed)
         self._own, self._foreign = iter(range(10**6)), iter(range(-1, -(10**6), -1))
         self._awaited: list[int] = []
+        self._is_coarse = self._rng.random() < 0.3
 
     def live(self, n: int) -> None:
         """So many more points: results come late, in any order or never, are the same now and then, or a failure."""
@@ -64,7 +67,8 @@ class Pair:
 
     def _observe(self, number: int) -> None:
         chance = self._rng.random()
-        losses = None if chance < 0.1 else [float(self._rng.randrange(5)) if chance < 0.3 else self._rng.gauss(0, 1)]
+        coarse, fine = float(self._rng.randrange(3)), self._rng.gauss(2, 1)
+        losses = None if chance < 0.1 else [coarse if self._is_coarse or chance < 0.3 else fine]
         for optimizer in (self.ours, self.library):
             optimizer.observe(number, losses)
 
@@ -91,7 +95,7 @@ def options() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(
     space=spaces(),
     options=options(),
@@ -111,16 +115,35 @@ def test_proposals_are_those_of_the_library(
         assert ours == library
 
 
-@pytest.mark.parametrize("n", [30, 300])
-def test_proposals_are_those_of_the_library_on_a_usual_space(n: int) -> None:
+@pytest.mark.parametrize(("n", "gamma"), [(30, 0.25), (300, 0.25), (700, 1.0)])
+def test_proposals_are_those_of_the_library_on_a_usual_space(n: int, gamma: float) -> None:
     """Eight parameters of all kinds, a history of some length, and then point after point."""
-    pair = Pair(SPACE, n)
+    pair = Pair(SPACE, n, gamma=gamma)
     pair.live(n)
-    for turn in range(12):
+    for turn in range(6):
         ours, library = pair.proposals(turn)
         pair.live(turn % 3)
 
         assert ours == library
+
+
+@pytest.mark.parametrize("n_places", [0, 1, 7, 40])
+@pytest.mark.parametrize("prior_weight", [0.0, 1.0])
+def test_densities_are_those_of_the_library(n_places: int, prior_weight: float) -> None:
+    """Components, draws and logarithms are the same to the bit, which a proposal need not show."""
+    for n in [*range(1, 30), 100, 1000]:
+        rng = numpy.random.default_rng(n)
+        observed = rng.integers(0, n_places, n) if n_places else rng.random(n)
+        low, high = (-0.5, n_places - 0.5) if n_places else (0.0, 1.0)
+        ours = (SteppedMixture if n_places else Mixture)(observed, low, high, prior_weight)
+
+        components = tpe.adaptive_parzen_normal(observed, prior_weight, 0.5 * (high + low), high - low)
+        ends = {"low": low, "high": high, "q": 1 if n_places else None}
+        drawn = tpe.GMM1(*components, **ends, size=24, rng=numpy.random.default_rng(7))
+
+        assert ours.draw(numpy.random.default_rng(7), 24).tolist() == drawn.tolist()
+        with numpy.errstate(divide="ignore"):
+            assert ours.log_density(drawn).tolist() == tpe.GMM1_lpdf(drawn, *components, **ends).tolist()
 
 
 def test_proposals_are_those_of_the_library_when_it_follows_them() -> None:

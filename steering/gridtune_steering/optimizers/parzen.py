@@ -6,7 +6,7 @@ a suggestion's time, there is another in its place that gives the same numbers f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -73,8 +73,9 @@ class Trials:
     def _held(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
         held = self._values.take(rows, axis=1)
         is_missing = np.isnan(held)
-        each = zip(self._names, held, is_missing, is_missing.any(axis=1).tolist(), strict=True)
-        return {name: values[~missing] if is_any else values for name, values, missing, is_any in each}
+        is_partial: list[bool] = np.any(is_missing, axis=1).tolist()
+        each = zip(self._names, held, is_missing, is_partial, strict=True)
+        return {name: values[~missing] if partial else values for name, values, missing, partial in each}
 
     def _update(self) -> None:
         """Bring into the arrays what came in since the last suggestion."""
@@ -154,10 +155,9 @@ class Mixture:
 
     def __init__(self, observed: NDArray[Any], low: float, high: float, prior_weight: float) -> None:
         self._low, self._high = low, high
-        components = _components if len(observed) > 1 else tpe.adaptive_parzen_normal
-        self._weights, self._means, self._deviations = components(
-            observed, prior_weight, 0.5 * (high + low), 1.0 * (high - low)
-        )
+        fit: Callable[..., tuple[Floats, Floats, Floats]]
+        fit = _components if len(observed) > 1 else tpe.adaptive_parzen_normal
+        self._weights, self._means, self._deviations = fit(observed, prior_weight, 0.5 * (high + low), high - low)
 
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[Any]:
         """What ``GMM1`` draws, by the same calls of the generator; lists and methods take two thirds of the time."""
@@ -189,12 +189,14 @@ class Mixture:
 
     @cached_property
     def _floored(self) -> Floats:
-        return np.maximum(self._deviations, tpe.EPS)
+        floored: Floats = np.maximum(self._deviations, tpe.EPS)
+        return floored
 
     @cached_property
     def _log_heights(self) -> Floats:
-        heights: Floats = self._weights / np.sqrt(2 * np.pi * self._deviations**2) / self._inside
-        return np.log(heights)
+        heights = self._weights / np.sqrt(2 * np.pi * self._deviations**2) / self._inside
+        logarithms: Floats = np.log(heights)
+        return logarithms
 
     @cached_property
     def _inside(self) -> np.float64:
