@@ -6,7 +6,7 @@ a suggestion's time, there is another in its place that gives the same numbers f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -155,7 +155,9 @@ class Mixture:
 
     def __init__(self, observed: NDArray[Any], low: float, high: float, prior_weight: float) -> None:
         self._low, self._high = low, high
-        fit: Callable[..., tuple[Floats, Floats, Floats]]
+        self._weights: Floats
+        self._means: Floats
+        self._deviations: Floats
         fit = _components if len(observed) > 1 else tpe.adaptive_parzen_normal
         self._weights, self._means, self._deviations = fit(observed, prior_weight, 0.5 * (high + low), high - low)
 
