@@ -23,7 +23,7 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "sobol": "gridtune_steering.optimizers.sobol:Sobol",
     "grid": "gridtune_steering.optimizers.grid:Grid",
     "gp": "gridtune_steering.optimizers.gaussian_process:GaussianProcess",
-    "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptTpe",
+    "hyperopt/tpe": "gridtune_steering.optimizers.hyperopt_tpe:HyperoptTpe",
     "hyperopt/anneal": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptAnneal",
     "hyperopt/rand": "gridtune_steering.optimizers.hyperopt_algorithms:HyperoptRandom",
     "nevergrad/*": "gridtune_steering.optimizers.nevergrad_registry:Nevergrad",

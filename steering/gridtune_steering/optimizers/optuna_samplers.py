@@ -54,10 +54,7 @@ class _Optuna(Optimizer):
         """Open a trial and sample its parameters, jointly where Optuna models them so."""
         if not self.asking_matters:
             self._fail_open_trials()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            sampler = getattr(self._optuna.samplers, self.sampler)
-            self._study.sampler = sampler(seed=seed, **{**self.settings, **self._options})
+        self._study.sampler = self._sampler(seed)
         trial = self._study.ask()
         values: Parameters = {}
         for name, axis in self._axes.items():
@@ -80,6 +77,11 @@ class _Optuna(Optimizer):
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, [min(max(loss, -_LARGEST), _LARGEST) for loss in losses])
+
+    def _sampler(self, seed: int) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
+            return getattr(self._optuna.samplers, self.sampler)(seed=seed, **{**self.settings, **self._options})
 
     def _fail_open_trials(self, but: Any = None) -> None:
         for trial, _ in self._open:
@@ -134,6 +136,16 @@ class OptunaTpe(_Optuna):
         "n_ei_candidates": Option(kind=int, low=1, high=10_000),
         "prior_weight": Option(kind=float, low=1e-9),
     }
+
+    def __init__(self, problem: Problem, options: dict[str, Any]) -> None:
+        super().__init__(problem, options)
+        self._common = self._optuna.search_space.IntersectionSearchSpace(include_pruned=True)
+
+    def _sampler(self, seed: int) -> Any:
+        """A new sampler that need not go through all trials again to see which parameters they have in common."""
+        sampler = super()._sampler(seed)
+        sampler._search_space = self._common  # noqa: SLF001 - only there can it be handed over
+        return sampler
 
 
 class OptunaCmaEs(_Optuna):
