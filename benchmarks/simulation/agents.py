@@ -230,7 +230,7 @@ class Slot:
         journal, agenda = self._around.journal, self._around.agenda
         if isinstance(answer, Lease):
             waited = agenda.now - self._hunts_since
-            journal.leased(answer.task, answer.point, answer.evaluation, now=agenda.now, waited=waited)
+            journal.leased(answer, now=agenda.now, waited=waited)
             self._lease, self._is_ending, self._step = answer, False, 0
             if self._agent.is_silent:  # it vanished while the answer was on its way
                 self.vanish()

@@ -6,6 +6,8 @@ from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from gridtune_common.protocol import Lease
+
 from .clock import Cost
 
 #: Into how many parts the time is cut.
@@ -106,15 +108,17 @@ class Journal:
         if not self.is_over:
             self.queues[where].add(self.part(now), seconds)
 
-    def leased(self, task: str, point: int, evaluation: str, *, now: float, waited: float) -> None:
-        """A worker has got a point."""
-        if not self.is_over:
+    def leased(self, lease: Lease, *, now: float, waited: float) -> None:
+        """A worker has got a point; how long it waited counts if nobody had that point before."""
+        if not self.is_over and lease.epoch == 1:
             self.asks.add(self.part(now), waited)
-        key = (task, point)
+        self.counts["points that were handed out"] += 1
+        self.counts["of them, points that came back"] += lease.epoch > 1
+        key, evaluation = (lease.task, lease.point), lease.evaluation
         if key in self.holders:
-            self.flaws.append(f"point {point} of {task} went to {evaluation} while {self.holders[key]} had it")
+            self.flaws.append(f"point {lease.point} of {lease.task} went to {evaluation}; {self.holders[key]} had it")
         if key in self.done_by:
-            self.flaws.append(f"point {point} of {task} went to {evaluation} after it was done")
+            self.flaws.append(f"point {lease.point} of {lease.task} went to {evaluation} after it was done")
         self.holders[key] = evaluation
 
     def let_go(self, task: str, point: int, evaluation: str) -> None:

@@ -10,7 +10,7 @@ from .growth import Look
 from .journal import PARTS, Journal, Times, Work
 
 #: Work of the web side that no request brings.
-_NO_REQUESTS = frozenset({"presence", "look again"})
+_NO_REQUESTS = frozenset({"presence", "look again, called", "look again, unasked"})
 _MOST_STATEMENTS = 15
 _STATEMENT_SHOWN = 110
 _HOUR = 3600.0
@@ -36,7 +36,8 @@ Processor time for an hour of the simulation, and as cores: in the mean, and in 
 side's includes the constant for HTTP. Of the database's server: the processes that serve the web side, those that
 serve the hosts, and all the others of it (checkpoints, write-ahead log, autovacuum, the looks of the benchmark)."""
 _COURSE = """\
-`ask` is the time from a free worker's first ask to its point, `learnt` the time from a result's commit to that of the
+`ask` is the time from a free worker's first ask to a point that nobody had before (points that come back are waited for
+as long as somebody else has them, when a task's budget is used up), `learnt` the time from a result's commit to that of the
 round in which its optimizer learnt it, both in milliseconds. `web queue` and `hosts' queue` are how long requests and
 rings wait before anything is done with them, p99 in milliseconds. `MiB` is the process in which all of the service and
 the simulation are."""
@@ -195,7 +196,6 @@ def _bytes(table: str, middle: Look, last: Look, hours: float) -> list[str]:
 
 def _counts(journal: Journal) -> list[str]:
     seen = {
-        "points that were handed out": len(journal.asks.all),
         "results that were acknowledged": len(journal.acknowledged),
         "evaluations whose workers vanished": len(journal.vanished),
         "tasks that ended": len(journal.ended),

@@ -44,7 +44,7 @@ Then = Callable[[Any], None]
 @dataclass(slots=True)
 class _Request:
     kind: str
-    secret: str
+    caller: Caller | str  # or the secret that tells who it is
     call: Call
     then: Then
     arrived: float
@@ -55,7 +55,7 @@ class _Seat:
     """An ask that waits: when it looked last, until when it waits, and how often it sat down."""
 
     task: str
-    secret: str
+    caller: Caller
     message: Ask
     then: Then
     deadline: float
@@ -108,11 +108,16 @@ class WebProcess:
 
     def ask(self, task: str, secret: str, message: Ask, then: Then) -> None:
         """Have an ask served, which waits for a point if there is a seat."""
+        callers: list[Caller] = []
+
+        def call(steering: Steering, caller: Caller) -> Lease | None:
+            callers.append(caller)
+            return leases.ask(steering, caller, task, message)
 
         def seated(answer: Any) -> None:
             if answer is None and self._free_seats:
                 self._free_seats -= 1
-                self._sit_down(_Seat(task, secret, message, ended, self._agenda.now + message.wait, since=mark))
+                self._sit_down(_Seat(task, callers[0], message, ended, self._agenda.now + message.wait, since=mark))
             elif answer is None:
                 self._journal.counts["asks sent away, no seat free"] += 1
                 ended_without_seat(NothingYet(self._turns.next(_RETRY_CROWDED)))
@@ -136,7 +141,7 @@ class WebProcess:
             return
         self.n_inside += 1
         mark = self._n_rings
-        self._line_up(_Request("ask", secret, _asking(task, message), seated, self._agenda.now))
+        self._line_up(_Request("ask", secret, call, seated, self._agenda.now))
 
     def ring(self, task: str) -> None:
         """A task may have a point for somebody, or has ended."""
@@ -161,7 +166,9 @@ class WebProcess:
         answer: Any
         with self._agenda.clock.working() as cost:
             try:
-                answer = request.call(self._steering, tokens.authenticate(self._steering, request.secret))
+                who = request.caller
+                caller = tokens.authenticate(self._steering, who) if isinstance(who, str) else who
+                answer = request.call(self._steering, caller)
             except SteeringError as error:
                 answer = error
         self._journal.worked("web", request.kind, now, cost)
@@ -179,7 +186,7 @@ class WebProcess:
 
     def _sit_down(self, seat: _Seat) -> None:
         if self._last_ring.get(seat.task, 0) > seat.since:
-            self._look_again(seat)
+            self._look_again(seat, is_called=True)
             return
         seat.is_called = False
         seat.n_naps += 1
@@ -189,30 +196,32 @@ class WebProcess:
 
     def _wake(self, seat: _Seat, n_naps: int) -> None:
         if seat.n_naps == n_naps and not seat.is_called:
-            self._get_up(seat)
+            self._get_up(seat, is_called=False)
 
-    def _get_up(self, seat: _Seat) -> None:
-        seat.is_called = True
+    def _get_up(self, seat: _Seat, *, is_called: bool) -> None:
+        seat.is_called = True  # once is enough
         queue = self._waiting[seat.task]
         queue.remove(seat)
         if not queue:
             del self._waiting[seat.task]
-        self._look_again(seat)
+        self._look_again(seat, is_called=is_called)
 
     def _call_next(self, task: str) -> None:
         ring = self._last_ring.get(task, 0)
         for seat in self._waiting.get(task, ()):
             if seat.since < ring:
-                self._get_up(seat)
+                self._get_up(seat, is_called=True)
                 return
 
-    def _look_again(self, seat: _Seat) -> None:
+    def _look_again(self, seat: _Seat, *, is_called: bool) -> None:
         seat.since = self._n_rings
         left = max(seat.deadline - self._agenda.now, 0.0)
         message = dataclasses.replace(seat.message, wait=left)
         is_last = left <= 0
 
         def look(steering: Steering, caller: Caller) -> tuple[Any, bool]:
+            if not is_called and not leases.is_worth_asking(steering, seat.task):
+                return None, True
             try:
                 lease = leases.ask(steering, caller, seat.task, message)
             except SteeringError as error:
@@ -228,14 +237,8 @@ class WebProcess:
             else:
                 self._sit_down(seat)
 
-        self._line_up(_Request("look again", seat.secret, look, looked, self._agenda.now))
-
-
-def _asking(task: str, message: Ask) -> Call:
-    def call(steering: Steering, caller: Caller) -> Lease | None:
-        return leases.ask(steering, caller, task, message)
-
-    return call
+        kind = "look again, called" if is_called else "look again, unasked"
+        self._line_up(_Request(kind, seat.caller, look, looked, self._agenda.now))
 
 
 class WebSide:

@@ -299,6 +299,22 @@ def test_a_host_looks_at_what_wants_it_alone(bench: Bench) -> None:
     assert quiet not in wanting
 
 
+def test_workers_beyond_the_budget_are_no_need(bench: Bench) -> None:
+    """Whoever waits for a point of a task that has none left to make keeps no host busy; an extension changes that."""
+    task = bench.submit(points=1)
+    bench.lease(task)
+    bench.ask(task, "w2")
+    before = owning.wanting(bench.steering, "h1")
+
+    tasks.change(bench.steering, OPERATOR, task, ChangeTask(new_request_id(), TaskAction.EXTEND, points=1))
+    bench.work()
+    lease = bench.ask(task, "w2")
+
+    assert before == set()
+    assert lease is not None
+    assert lease.point == 1
+
+
 def test_tasks_go_to_whoever_has_more_time() -> None:
     """The dearest that fit go first, so that both hosts end alike; nothing moves for little."""
     busy = {"a": 0.6, "b": 0.3, "c": 0.05, "d": 0.001}

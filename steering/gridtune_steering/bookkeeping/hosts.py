@@ -121,11 +121,14 @@ def needs(connection: Connection, task: str, *, now: datetime) -> Record | None:
 
 
 def wanting(connection: Connection, host: str, *, now: datetime) -> Sequence[str]:
-    """Of a host's tasks, those with results to learn or with workers that wait."""
+    """Of a host's tasks, those with results to learn, or with workers that wait for a point that may still be made."""
     unlearnt = sa.exists().where(
         points.c.task_id == tasks.c.id, points.c.observed.is_(None), points.c.state.in_(OBSERVABLE)
     )
     foreign = sa.exists().where(known_results.c.task_id == tasks.c.id, known_results.c.observed.is_(None))
     waited_for = sa.exists().where(waiting.c.task_id == tasks.c.id, waiting.c.until > now)
-    query = sa.select(tasks.c.id).where(tasks.c.host == host, sa.or_(unlearnt, foreign, waited_for))
+    # points are numbered from 0 without gaps: with its last one a task has used its budget up
+    is_used_up = sa.exists().where(points.c.task_id == tasks.c.id, points.c.number == tasks.c.max_points - 1)
+    is_wanted = sa.or_(unlearnt, foreign, sa.and_(waited_for, ~is_used_up))
+    query = sa.select(tasks.c.id).where(tasks.c.host == host, is_wanted)
     return connection.execute(query).scalars().all()

@@ -9,11 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import TaskState
-from gridtune_steering.bookkeeping.schema import Record, archives, task_files, tasks
+from gridtune_common.protocol import PointState, TaskState
+from gridtune_steering.bookkeeping.schema import Record, archives, points, task_files, tasks
 
 _FIND = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
 _LOCK = _FIND.with_for_update(key_share=True)
+_GLANCE = sa.select(
+    tasks.c.state,
+    sa.exists().where(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value).label("has_ready"),
+).where(tasks.c.id == sa.bindparam("task"))
 
 
 def insert(connection: Connection, **values: Any) -> None:
@@ -35,6 +39,11 @@ def find(connection: Connection, task: str) -> Record | None:
 def find_for_update(connection: Connection, task: str) -> Record | None:
     """A task by its id, locked until the transaction ends; rows that refer to it may be added meanwhile."""
     return connection.execute(_LOCK, {"task": task}).one_or_none()
+
+
+def glance(connection: Connection, task: str) -> Record | None:
+    """A task's state, and whether a point waits for a worker (`has_ready`)."""
+    return connection.execute(_GLANCE, {"task": task}).one_or_none()
 
 
 def ended_before(connection: Connection, at: datetime, *, limit: int) -> Sequence[str]:

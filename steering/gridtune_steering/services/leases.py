@@ -101,6 +101,15 @@ def any_ready(steering: Steering, task: str) -> bool:
         return points.count_ready(connection, task) > 0
 
 
+def is_worth_asking(steering: Steering, task: str) -> bool:
+    """Whether a worker that waits should look again though nobody rang: a glance costs far less than an ask."""
+    with steering.database.read() as connection:
+        seen = tasks.glance(connection, task)
+    if seen is None or seen.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+        return True  # to be told so
+    return bool(seen.has_ready and seen.state == TaskState.RUNNING.value)
+
+
 def wait_no_more(steering: Steering, task: str, worker: str) -> None:
     """Make no point for a worker that has hung up."""
     with steering.database.write() as connection:

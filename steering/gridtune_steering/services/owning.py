@@ -132,7 +132,7 @@ def loads_of_others(steering: Steering, host: str) -> list[float]:
 
 
 def wanting(steering: Steering, host: str) -> set[str]:
-    """Of a host's tasks, those with results to learn or with workers that wait."""
+    """Of a host's tasks, those with results to learn, or with workers that wait for a point that may still be made."""
     with steering.database.read() as connection:
         return set(hosts.wanting(connection, host, now=steering.clock()))
 
