@@ -5,7 +5,7 @@ tell, fail, leave, vanish without a word; users submit tasks and cancel some; a 
 site goes away and comes back. When a task has ended, its user submits another, and its agents move on.
 
 What is real: all that `services` does for requests, with the tokens' check, on the database as it comes, with commits
-on disk; optimizer hosts with live optimizers and all that their threads do each second; processor times, also those of
+on disk (unless --commits later, for machines whose disk is busy); optimizer hosts with live optimizers and all that their threads do each second; processor times, also those of
 the database's server; the rules of the web side's queues, seats and retries, and of agents.
 
 What is simulated: time. Each web process and each optimizer host is a server of its own. What a request computes keeps
@@ -23,7 +23,7 @@ The exit code is 1 if something is not as it must be: see the first table of the
 
     python -m benchmarks.simulate [--tasks 40] [--workers 200] [--hours 0.5] [--web 2] [--hosts 2]
         [--database postgresql] [--seed 1] [--slots 4] [--training-minutes 10] [--points 20] [--lease-seconds 60]
-        [--algorithms random hyperopt/tpe …] [--out benchmarks/results]
+        [--commits durable] [--algorithms random hyperopt/tpe …] [--out benchmarks/results]
 
 An experiment of 1,000 tasks and 5,000 workers: --tasks 1000 --workers 5000 --hours 2 --web 4 --hosts 4.
 """
@@ -50,6 +50,11 @@ from benchmarks.simulation.experiment import Experiment, experiment
 from benchmarks.simulation.plan import Plan
 from benchmarks.simulation.report import report
 
+from servers.postgres import Postgres
+
+#: Whether PostgreSQL has a transaction on disk when it says so, or within a second.
+COMMITS = ("durable", "later")
+
 
 def main() -> int:
     """Print the report, and write it; 1 if a promise was not kept."""
@@ -57,11 +62,11 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(postgres_server()) if arguments.database == "postgresql" else None
-        url, pid = (server.new_database(), server.pid) if server is not None else ("", None)
+        url, pid = (_new_database(server, arguments.commits), server.pid) if server is not None else ("", None)
         world = stack.enter_context(experiment(_plan(arguments), folder, url, pid))
         world.run()
         flaws = find_flaws(world)
-        text = "\n".join([*_head(world, arguments.database, where), *report(world, flaws)])
+        text = "\n".join([*_head(world, arguments, where), *report(world, flaws)])
     print("\n" + text)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -82,8 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-ms", type=float, default=1000 * usual.http)
     parser.add_argument("--algorithms", nargs="+", default=list(usual.algorithms))
     parser.add_argument("--database", choices=KINDS, default="postgresql")
+    parser.add_argument("--commits", choices=COMMITS, default=COMMITS[0])
     parser.add_argument("--out", type=Path)
     return parser
+
+
+def _new_database(server: Postgres, commits: str) -> str:
+    url = server.new_database()
+    if commits == "later":
+        server.query(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET synchronous_commit = off')
+    return url
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -105,8 +118,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _head(world: Experiment, database: str, where: str) -> list[str]:
-    plan = world.plan
+def _head(world: Experiment, arguments: argparse.Namespace, where: str) -> list[str]:
+    plan, database = world.plan, arguments.database
+    if arguments.commits == "later":
+        database += " (commits not waited for)"
     flags = " ".join(map(shlex.quote, sys.argv[1:]))
     words = (
         f"{plan.tasks} tasks ({', '.join(plan.algorithms)}; {plan.points} points in the mean) and {plan.workers} workers "

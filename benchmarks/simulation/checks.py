@@ -22,10 +22,12 @@ _LONGEST_SILENCE: Final = timedelta(seconds=20)
 Flaws = Iterator[str]
 
 
-def find_flaws(world: Experiment) -> dict[str, list[str]]:
-    """What is wrong, by promise; nothing if all is well."""
-    with world.databases["web"].read() as connection:
-        return {promise: list(check(world, connection)) for promise, check in PROMISES.items()}
+def find_flaws(world: Experiment, connection: sa.Connection | None = None) -> dict[str, list[str]]:
+    """What is wrong, by promise; nothing if all is well. By default looks with a connection of its own."""
+    if connection is None:
+        with world.databases["web"].read() as own:
+            return find_flaws(world, own)
+    return {promise: list(check(world, connection)) for promise, check in PROMISES.items()}
 
 
 def _seen(world: Experiment, _connection: sa.Connection) -> Flaws:

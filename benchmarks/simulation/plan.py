@@ -40,7 +40,7 @@ class Plan:
     vanishing: float = 0.05
     cancelled: float = 0.05
     herd: float = 0.4
-    http: float = 0.0012
+    http: float = 0.0006
     algorithms: tuple[str, ...] = ("random", "hyperopt/tpe", "optuna/tpe", "nevergrad/OnePlusOne", "auto")
     seed: int = 1
 

@@ -21,6 +21,7 @@ from gridtune_steering.optimizers.uniform import UniformRandom
 from gridtune_steering.services import hosting, housekeeping, leases, owning, records, tasks
 from gridtune_steering.services.owning import OwnershipLost
 from gridtune_steering.services.steering import Steering
+from gridtune_steering.testing import RecordingBell
 from optimizer_rows import QUICK, every_optimizer
 from service_bench import OPERATOR, Bench, on_sqlite
 
@@ -313,6 +314,26 @@ def test_workers_beyond_the_budget_are_no_need(bench: Bench) -> None:
     assert before == set()
     assert lease is not None
     assert lease.point == 1
+
+
+def test_nobody_is_rung_for_what_cannot_be_made(bench: Bench) -> None:
+    """An ask rings the hosts for a point of its own, but not when all points of the task are made."""
+    bell = bench.steering.bell
+    assert isinstance(bell, RecordingBell)
+    task = bench.submit(points=1)
+    bell.hosts.clear()
+    bench.ask(task)
+    before = list(bell.hosts)
+    bench.work()
+    bell.hosts.clear()
+
+    lease = bench.ask(task)
+    late = bench.ask(task, "w2")
+
+    assert before == [task]
+    assert lease is not None
+    assert late is None
+    assert bell.hosts == []
 
 
 def test_tasks_go_to_whoever_has_more_time() -> None:

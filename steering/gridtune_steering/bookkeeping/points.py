@@ -27,6 +27,7 @@ _IS = sa.and_(points.c.task_id == sa.bindparam("task"), points.c.number == sa.bi
 _IS_READY = sa.and_(points.c.task_id == sa.bindparam("task"), points.c.state == PointState.READY.value)
 _INSERT = sa.insert(points)
 _FIND = sa.select(points).where(_IS)
+_IS_THERE = sa.select(points.c.number).where(_IS)
 _LOCK = _FIND.with_for_update()
 _UPDATE = sa.update(points).where(_IS)
 _CLAIM = (
@@ -126,6 +127,13 @@ def counts(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, 
 def count(connection: Connection, task: str) -> int:
     """How many points there are."""
     return connection.execute(sa.select(sa.func.count()).where(points.c.task_id == task)).scalar_one()
+
+
+def is_used_up(connection: Connection, task: str, budget: int | None) -> bool:
+    """Whether there are as many points as the budget allows; they are numbered from 0 without gaps."""
+    if budget is None:
+        return False
+    return connection.execute(_IS_THERE, {"task": task, "p_number": budget - 1}).first() is not None
 
 
 def every_parameters(connection: Connection, task: str) -> list[Parameters]:

@@ -59,11 +59,12 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
     now = steering.clock()
     place = Place.of(message)
     refusal: SteeringError | None = None  # one that leaves a note, which is kept
+    may_be_made = True
     with steering.database.write() as connection:
         row = visible_task(connection, caller, task)
 
         def effect() -> Lease | None:
-            nonlocal refusal
+            nonlocal refusal, may_be_made
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
             if why := turning_away.turn_away(connection, row, message, now):
@@ -80,6 +81,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
             if point is None:
                 wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
                 points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
+                may_be_made = is_running and not points.is_used_up(connection, task, row.max_points)
                 return None
             return _lease(steering, connection, caller, row, point, message, now)
 
@@ -90,7 +92,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, is_known_new=is_new)
     if refusal is not None:
         raise refusal
-    if lease is None:
+    if lease is None and may_be_made:
         steering.bell.ring_hosts(task)
     return lease
 
