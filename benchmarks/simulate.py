@@ -1,23 +1,25 @@
-"""An experiment of many tasks and workers over hours, simulated on one machine: what it costs, and what gets old or grows.
+"""An experiment of many tasks and workers over hours, simulated on one machine: its cost, what gets old, what grows.
 
 The service's own functions run on a real database. Events come from a heap: agents ask, say that they live, report,
 tell, fail, leave, vanish without a word; users submit tasks and cancel some; a herd of workers comes within a minute, a
 site goes away and comes back. When a task has ended, its user submits another, and its agents move on.
 
-What is real: all that `services` does for requests, with the tokens' check, on the database as it comes, with commits
-on disk (unless --commits later, for machines whose disk is busy); optimizer hosts with live optimizers and all that their threads do each second; processor times, also those of
-the database's server; the rules of the web side's queues, seats and retries, and of agents.
+What is real: all that `services` does for requests, with the tokens' check; the database as it comes, with commits on
+disk (unless --commits later, for machines whose disk is busy); optimizer hosts with live optimizers, and all that their
+threads do each second; the rules of queues, seats and retries on the web side, and those of agents; processor times,
+also those of the database's server.
 
 What is simulated: time. Each web process and each optimizer host is a server of its own. What a request computes keeps
 its web process busy, and its answer comes after what it took on the wall, waiting for the database included: other
-requests go on meanwhile, as in threads. A host thinks in one thread: it is busy for as long as its round took on the wall,
-and for what its other threads compute. So queues grow if somebody cannot keep up. A ring takes 2 ms, a message 10 ms.
+requests go on meanwhile, as in threads. A host thinks in one thread: it is busy for as long as its round took on the
+wall, and for what its other threads compute. So queues grow if somebody cannot keep up. A ring takes 2 ms, a message
+10 ms.
 
 What is not there: trainings, files, checkpoints and logs, people who look at pages, the limit of requests from one
-token. HTTP (gunicorn, Flask, JSON) is a constant for each request (--http-ms); it keeps its process busy. By default
-it is what `benchmarks.profile_hot_path` finds around the functions. The database is never busy with two
-calls at a time, so look at how many cores it needs: near the number of its cores, it would be slower. Everything else
-that the machine does at the time makes it slower, too.
+token. HTTP (gunicorn's parser, Flask, JSON) is a constant for each request (--http-ms) that keeps its process busy; the
+0.6 ms by default are what a heartbeat and an ask in vain were measured to cost more as requests than as calls. The
+database is never busy with two calls at a time, so look at how many cores it needs: near the number of its cores it
+would be slower. Whatever else the machine does at the time makes everything slower, too.
 
 The exit code is 1 if something is not as it must be: see the first table of the report.
 
@@ -124,9 +126,10 @@ def _head(world: Experiment, arguments: argparse.Namespace, where: str) -> list[
         database += " (commits not waited for)"
     flags = " ".join(map(shlex.quote, sys.argv[1:]))
     words = (
-        f"{plan.tasks} tasks ({', '.join(plan.algorithms)}; {plan.points} points in the mean) and {plan.workers} workers "
-        f"in agents of {plan.slots} for {plan.hours:g} hours on {database}; trainings of {plan.training / 60:g} minutes "
-        f"in the mean, leases of {plan.lease:g} s. {plan.web} web process(es), {plan.hosts} optimizer host(s), "
+        f"{plan.tasks} tasks ({', '.join(plan.algorithms)}; {plan.points} points in the mean) and {plan.workers} "
+        f"workers in agents of {plan.slots} for {plan.hours:g} hours on {database}; trainings of "
+        f"{plan.training / 60:g} minutes in the mean, leases of {plan.lease:g} s. {plan.web} web process(es), "
+        f"{plan.hosts} optimizer host(s), "
         f"{1000 * plan.http:g} ms for HTTP. {world.agenda.n_done} events in {world.wall_seconds / 60:.1f} minutes, "
         f"{today()}, {where}."
     )

@@ -1,1 +1,1 @@
-"""A simulated experiment: the service's own code on a real database, with a clock, a network and trainings of its own."""
+"""A simulated experiment: the service's own code on a real database; the clock is not."""

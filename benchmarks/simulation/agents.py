@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.scale.objective import loss_of
+
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
     Advice,
@@ -30,7 +32,6 @@ from gridtune_common.protocol import (
 from gridtune_steering.services import leases, results
 from gridtune_steering.services.errors import HostSetAside, TaskHasEnded, TooBusy, TooLittleTime
 
-from ..scale.objective import loss_of
 from .clock import Agenda
 from .journal import Journal
 from .plan import Plan
@@ -159,7 +160,11 @@ class Agent:
         else:
             beat = Heartbeat(sign.epoch)
             self.around.web.send(
-                "heartbeat", self.secret, lambda s, c: leases.heartbeat(s, c, sign.evaluation, beat), answered, urgent=True
+                "heartbeat",
+                self.secret,
+                lambda s, c: leases.heartbeat(s, c, sign.evaluation, beat),
+                answered,
+                urgent=True,
             )
 
     def _not_heard(self, answer: Any) -> None:
@@ -277,7 +282,9 @@ class Slot:
         if lease is None or lease.evaluation != sign.evaluation or verdict.advice is Advice.CONTINUE:
             return
         if verdict.advice is Advice.LOST:
-            self._around.journal.flaws.append(f"evaluation {sign.evaluation} was lost by a live worker: {verdict.reason}")
+            self._around.journal.flaws.append(
+                f"evaluation {sign.evaluation} was lost by a live worker: {verdict.reason}"
+            )
         else:
             self._around.journal.stopped(lease.task, self._around.agenda.now)
         self._give_back(ReleaseCause.STOPPED)

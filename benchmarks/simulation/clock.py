@@ -23,7 +23,7 @@ class Cost:
 
 
 class Clock:
-    """Seconds since the simulation began. The service reads the same time as a date, or as a clock that never goes back."""
+    """Seconds since the simulation began; for the service, the same time is also a date, or one for intervals."""
 
     def __init__(self) -> None:
         self._base = 0.0

@@ -12,6 +12,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.scale.objective import document
+
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import ChangeTask, CreateToken, Scope, SubmitTask, TaskAction
 from gridtune_common.taskfile import parse_task
@@ -25,7 +27,6 @@ from gridtune_steering.services.errors import Conflict
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
 
-from ..scale.objective import document
 from .agents import Agent, Surroundings
 from .clock import Agenda, Clock
 from .growth import Growth, watch_statements

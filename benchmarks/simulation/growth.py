@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import sqlalchemy as sa
+from benchmarks.scale.processes import cpu_seconds
 from sqlalchemy import event
 
 from gridtune_steering.bookkeeping import schema
 from gridtune_steering.bookkeeping.database import Database
 
-from ..scale.processes import cpu_seconds
 from .clock import Clock
 from .journal import Journal
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
-from ..scale.measured import quantile
+from benchmarks.scale.measured import quantile
+
 from .experiment import Experiment
 from .growth import Look
 from .journal import PARTS, Journal, Times, Work
@@ -36,17 +38,18 @@ Processor time for an hour of the simulation, and as cores: in the mean, and in 
 side's includes the constant for HTTP. Of the database's server: the processes that serve the web side, those that
 serve the hosts, and all the others of it (checkpoints, write-ahead log, autovacuum, the looks of the benchmark)."""
 _COURSE = """\
-`ask` is the time from a free worker's first ask to a point that nobody had before (points that come back are waited for
-as long as somebody else has them, when a task's budget is used up), `learnt` the time from a result's commit to that of the
-round in which its optimizer learnt it, both in milliseconds. `web queue` and `hosts' queue` are how long requests and
-rings wait before anything is done with them, p99 in milliseconds. `MiB` is the process in which all of the service and
-the simulation are."""
+`ask` is the time from a free worker's first ask to a point that nobody had before (when a task's budget is used up,
+workers wait for points that may come back for as long as somebody has them), `learnt` the time from a result's commit
+to that of the round in which its optimizer learnt it, both in milliseconds. `web queue` and `hosts' queue` are how long
+requests and rings wait before anything is done with them, p99 in milliseconds. `MiB` is the process in which all of the
+service and the simulation are."""
 _STATEMENTS = """\
 The dearest ones: how often, what they took together for an hour of the simulation, and one in the mean in the first
 and in the second half of the time, until the driver has the answer."""
 _ROWS = """\
 `an hour` is what the second half added, for an hour. `requests` are forgotten after a day
-(`GRIDTUNE_STEERING_REQUEST_MEMORY_SECONDS`), `askers` after an hour; the rest stays until its task is deleted or archived."""
+(`GRIDTUNE_STEERING_REQUEST_MEMORY_SECONDS`), `askers` after an hour; the rest stays until its task is deleted or
+archived."""
 
 
 def _promises(flaws: Mapping[str, Sequence[str]]) -> list[str]:
@@ -80,7 +83,7 @@ def _server_cpu(looks: Sequence[Look], who: str) -> list[float]:
         total = look.server or 0.0
         return total - sum(look.backends.values()) if who == "others" else look.backends.get(who, 0.0)
 
-    return [of(after) - of(before) for before, after in zip(looks, looks[1:], strict=False)]
+    return [of(after) - of(before) for before, after in pairwise(looks)]
 
 
 def _cores(world: Experiment) -> list[str]:

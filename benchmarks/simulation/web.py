@@ -1,4 +1,4 @@
-"""The web side of a simulation: processes that serve one request after the other, with queues and seats for waiting asks.
+"""The web side of a simulation: processes that serve one request after the other, queues, seats for waiting asks.
 
 The rules are those of `gridtune_steering.api` and `gridtune_steering.doorbell`, in the time of the simulation.
 """
@@ -93,7 +93,8 @@ class WebProcess:
         """Have a request served; the error `TooBusy` is an answer, too."""
         try:
             self._crowd.enter(urgent=urgent)
-        except TooBusy as error:
+        except TooBusy as refusal:
+            error = refusal
             self._journal.counts["requests turned away, too many at a time"] += 1
             self._agenda.after(self._http, lambda: then(error))
             return
@@ -135,7 +136,8 @@ class WebProcess:
 
         try:
             self._crowd.enter(urgent=False)
-        except TooBusy as error:
+        except TooBusy as refusal:
+            error = refusal
             self._journal.counts["requests turned away, too many at a time"] += 1
             self._agenda.after(self._http, lambda: then(error))
             return

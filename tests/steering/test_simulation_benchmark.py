@@ -62,7 +62,14 @@ def test_the_report_has_all_its_tables(played: Experiment) -> None:
     """Each section is there, and says what was seen."""
     text = "\n".join(report(played, find_flaws(played)))
 
-    sections = ("What must be true", "What an hour costs", "How it went", "Calls and rounds", "Statements", "What grows")
+    sections = (
+        "What must be true",
+        "What an hour costs",
+        "How it went",
+        "Calls and rounds",
+        "Statements",
+        "What grows",
+    )
     assert [title for title in sections if f"## {title}" not in text] == []
     assert "| every result was learnt | yes |" in text
     assert "| web | tell |" in text
@@ -127,10 +134,9 @@ PLANTED = {
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_broken_promise_is_found(played: Experiment, plant: Callable[[sa.Connection], None]) -> None:
     """Whatever the service might do wrong, the check that is there for it sees."""
-    with pytest.raises(_PutBackError), played.databases["web"].write() as connection:
+    with played.databases["web"].engine.connect() as connection:  # what is not committed is undone
         plant(connection)
         found = {promise for promise, flaws in find_flaws(played, connection).items() if flaws}
-        raise _PutBackError
 
     assert PLANTED[plant] in found
 
@@ -163,10 +169,6 @@ def test_time_runs_while_work_is_done_alone() -> None:
     assert 5.0 < during <= 5.0 + wall
     assert afterwards == 5.0
     assert clock.seconds() == 60.0
-
-
-class _PutBackError(Exception):
-    """Ends a transaction without effect."""
 
 
 def _change_one(connection: sa.Connection, **values: object) -> None:
