@@ -132,11 +132,15 @@ class Doorbell:
 
     def ring_hosts(self, task: str) -> None:
         """Wake the hosts."""
-        self._agenda.after(self.delay, lambda: [host.ring(task) for host in self.hosts] and None)
+        self._agenda.after(self.delay, lambda: self._ring_each(task))
 
     def ring_askers(self, task: str) -> None:
         """Wake those who wait for a point of a task."""
         self._agenda.after(self.delay, lambda: self.web.ring(task))
+
+    def _ring_each(self, task: str) -> None:
+        for host in self.hosts:
+            host.ring(task)
 
 
 @contextmanager

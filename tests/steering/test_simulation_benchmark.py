@@ -122,7 +122,7 @@ def keep_running(connection: sa.Connection) -> None:
     )
 
 
-PLANTED = {
+PLANTED: dict[Callable[[sa.Connection], None], str] = {
     forget_a_result: "every acknowledged result is in the database",
     unlearn_a_result: "every result was learnt",
     lose_a_worker: "only workers that vanished lost their leases",
