@@ -63,7 +63,7 @@ class Agent:
         site: Where it runs.
         task: The id of its task, and the secret of its token.
         walltime: When the batch system ends it, in seconds from now.
-        vanishes: Whether it then falls silent instead of leaving.
+        vanishes_in: When it falls silent without a word, in seconds from now; None if it does not.
         gone: Called when it has left or vanished.
     """
 
@@ -75,7 +75,7 @@ class Agent:
         task: tuple[str, str],
         *,
         walltime: float,
-        vanishes: bool,
+        vanishes_in: float | None,
         gone: Callable[[Agent], None],
     ) -> None:
         self.around, self.name, self.site = around, name, site
@@ -84,12 +84,13 @@ class Agent:
         self.is_silent = False
         self.is_leaving = False
         self._gone = gone
-        self._vanishes = vanishes
         self.slots = [Slot(self, f"{name}/{number}") for number in range(around.plan.slots)]
         for slot in self.slots:
             around.agenda.after(around.rng.uniform(0.0, 1.0), slot.hunt)
         around.agenda.after(around.rng.uniform(0.0, around.plan.lease / 4), self._beat)
-        around.agenda.after(walltime, self._vanish if vanishes else self.leave)
+        around.agenda.after(walltime, self.leave)
+        if vanishes_in is not None:
+            around.agenda.after(vanishes_in, self._vanish)
 
     def leave(self) -> None:
         """End as on SIGTERM: all points are given back."""

@@ -188,8 +188,8 @@ class Experiment:
                 f"node{self._n_agents_begun}",
                 site,
                 (task, self._secrets[task]),
-                walltime=self._rng.uniform(0.0, self.plan.seconds) if vanishes else self._rng.uniform(*_WALLTIME),
-                vanishes=vanishes,
+                walltime=self._rng.uniform(*_WALLTIME),
+                vanishes_in=self._rng.uniform(0.0, self.plan.seconds) if vanishes else None,
                 gone=self._gone,
             )
         )

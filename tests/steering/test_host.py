@@ -12,6 +12,7 @@ from gridtune_common.protocol import ChangeTask, Lease, Parameters, TaskAction, 
 from gridtune_common.protocol import Event as LoggedEvent
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import hosts, snapshots
+from gridtune_steering.bookkeeping import tasks as bookkept_tasks
 from gridtune_steering.campaign import Action, Campaign, Event, Failed, Told
 from gridtune_steering.doorbell import LocalBell
 from gridtune_steering.host.effort import Effort, to_give_away
@@ -123,6 +124,23 @@ def test_a_host_keeps_what_it_knows_to_be_its_own(bench: Bench) -> None:
 
 
 @on_sqlite
+def test_a_nearly_whole_lease_is_left_alone(bench: Bench) -> None:
+    """A host that owns a thousand tasks does not write a thousand rows each second; none of its leases gets old."""
+    task = bench.submit()
+    bench.work()
+    lives: list[float] = []
+
+    for _ in range(12):
+        bench.clock.advance(1.0)
+        owning.renew(bench.steering, "h1", [task])
+        with bench.steering.database.read() as connection:
+            row = bookkept_tasks.find(connection, task)
+        assert row is not None
+        lives.append((row.host_lease_until - bench.clock()).total_seconds())
+
+    assert lives == [9.0, 8.0, 10.0] * 4
+
+
 def test_leases_do_not_wait_for_duties(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the duties wait for, a row that a process holds which stands still or a slow disk, a host stays one."""
     held, renewed = threading.Event(), threading.Semaphore(0)

@@ -85,9 +85,12 @@ def own(connection: Connection, host: str, names: Sequence[str], *, until: datet
     return connection.execute(statement.returning(tasks.c.id, tasks.c.host_epoch)).all()
 
 
-def renew(connection: Connection, host: str, names: Sequence[str], *, until: datetime) -> None:
-    """Keep these tasks, as far as *host* owns them; one that somebody is changing just now waits for the next time."""
-    is_kept = sa.and_(tasks.c.host == host, tasks.c.id.in_(names))
+def renew(connection: Connection, host: str, names: Sequence[str], *, until: datetime, due: datetime) -> None:
+    """Keep these tasks, as far as *host* owns them, if their leases end before *due*.
+
+    One that somebody is changing just now waits for the next time.
+    """
+    is_kept = sa.and_(tasks.c.host == host, tasks.c.id.in_(names), tasks.c.host_lease_until < due)
     free = sa.select(tasks.c.id).where(is_kept).with_for_update(skip_locked=True, key_share=True)
     owned = connection.execute(free).scalars().all()
     if owned:
