@@ -189,7 +189,7 @@ class Experiment:
                 site,
                 (task, self._secrets[task]),
                 walltime=self._rng.uniform(*_WALLTIME),
-                vanishes_in=self._rng.uniform(0.0, self.plan.seconds) if vanishes else None,
+                vanishes_in=self._rng.uniform(0.0, 4 * self.plan.training) if vanishes else None,
                 gone=self._gone,
             )
         )

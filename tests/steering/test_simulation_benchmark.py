@@ -18,19 +18,19 @@ from benchmarks.simulation.experiment import Experiment, experiment  # noqa: E40
 from benchmarks.simulation.plan import Plan  # noqa: E402
 from benchmarks.simulation.report import report  # noqa: E402
 
-from gridtune_common.protocol import EvaluationState, PointState  # noqa: E402
-from gridtune_steering.bookkeeping.schema import evaluations, events, points  # noqa: E402
+from gridtune_common.protocol import EvaluationState, PointState, TaskState  # noqa: E402
+from gridtune_steering.bookkeeping.schema import evaluations, events, points, tasks  # noqa: E402
 
 PLAN = Plan(
     tasks=3,
     workers=12,
     slots=3,
-    hours=0.1,
+    hours=0.07,
     web=1,
     hosts=2,
     sites=2,
-    training=20.0,
-    points=12,
+    training=15.0,
+    points=8,
     lease=20.0,
     failing=0.1,
     vanishing=0.9,
@@ -52,10 +52,10 @@ def test_all_promises_are_kept(played: Experiment) -> None:
     flaws = find_flaws(played)
 
     assert {promise: found for promise, found in flaws.items() if found} == {}
-    assert len(played.journal.acknowledged) > 30
+    assert len(played.journal.acknowledged) > 20
     assert played.journal.vanished
-    assert len(played.journal.ended) > 3
-    assert len(played.journal.learning.all) > 30
+    assert played.journal.ended
+    assert len(played.journal.learning.all) > 20
 
 
 def test_the_report_has_all_its_tables(played: Experiment) -> None:
@@ -77,11 +77,11 @@ def test_the_report_has_all_its_tables(played: Experiment) -> None:
 
 
 def test_an_experiment_ages_by_its_own_clock(played: Experiment) -> None:
-    """Six minutes pass in a few seconds, and what the service notes lies within them."""
+    """Four minutes pass in a few seconds, and what the service notes lies within them."""
     with played.databases["web"].read() as connection:
         first, last = connection.execute(sa.select(sa.func.min(events.c.at), sa.func.max(events.c.at))).one()
 
-    assert 250 < (last - first).total_seconds() < 400
+    assert 200 < (last - first).total_seconds() < 300
     assert played.wall_seconds < 200
 
 
@@ -114,12 +114,11 @@ def do_a_point_twice(connection: sa.Connection) -> None:
 
 
 def keep_running(connection: sa.Connection) -> None:
-    """An evaluation that was stopped at the end of its task runs."""
-    connection.execute(
-        sa.update(evaluations)
-        .where(evaluations.c.id.in_(sa.select(events.c.evaluation_id).where(events.c.kind == "evaluation.stopped")))
-        .values(state=EvaluationState.RUNNING.value)
-    )
+    """An evaluation of a task that has ended runs."""
+    ended = sa.select(tasks.c.id).where(tasks.c.state != TaskState.RUNNING.value)
+    row = connection.execute(sa.select(evaluations.c.id).where(evaluations.c.task_id.in_(ended)).limit(1)).one()
+    running = {"state": EvaluationState.RUNNING.value}
+    connection.execute(sa.update(evaluations).where(evaluations.c.id == row.id).values(running))
 
 
 PLANTED: dict[Callable[[sa.Connection], None], str] = {
