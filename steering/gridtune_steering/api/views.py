@@ -227,14 +227,15 @@ def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease 
     deadline = time.monotonic() + min(body.wait, context.steering.settings.ask_wait_seconds)
     lease = None
     while lease is None and (left := deadline - time.monotonic()) > 0:
-        context.room.wait(task, since=mark, timeout=min(left, _LOOK_AGAIN))
+        is_called = context.room.wait(task, since=mark, timeout=min(left, _LOOK_AGAIN))
         if _has_hung_up():
             context.room.call_next(task)
             leases.wait_no_more(context.steering, task, body.worker)
             return None
         mark = context.room.mark()
         left = max(deadline - time.monotonic(), 0.0)
-        lease = _look_again(context, task, dataclasses.replace(body, wait=left))
+        if is_called or leases.is_worth_asking(context.steering, task, body.worker):
+            lease = _look_again(context, task, dataclasses.replace(body, wait=left))
     return lease
 
 

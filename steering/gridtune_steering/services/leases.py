@@ -61,6 +61,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
     now = steering.clock()
     place = Place.of(message)
     refusal: SteeringError | None = None  # one that leaves a note, which is kept
+    may_be_made = True
     with steering.database.write() as connection:
         known = lookups.for_ask(
             connection,
@@ -74,7 +75,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         row = seen(connection, caller, task, known.task)
 
         def effect() -> Lease | None:
-            nonlocal refusal
+            nonlocal refusal, may_be_made
             if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
                 raise TaskHasEnded(f"task {task} has ended: {row.reason}")
             if why := turning_away.turn_away(connection, row, message, now):
@@ -94,6 +95,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
                 point = claims.claim(steering, connection, task, evaluation, place, now, known=known)
             if point is None:
                 _note_waiting(steering, connection, task, message, now, known.waits_until)
+                may_be_made = is_running and not known.is_used_up
                 return None
             return _lease(steering, connection, caller, row, point, message, now)
 
@@ -104,7 +106,7 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, earlier=earlier)
     if refusal is not None:
         raise refusal
-    if lease is None:
+    if lease is None and may_be_made:
         steering.bell.ring_hosts(task)
     return lease
 
@@ -122,6 +124,18 @@ def any_ready(steering: Steering, task: str) -> bool:
     """Whether there is a point for somebody; not everyone may have each."""
     with steering.database.read() as connection:
         return points.count_ready(connection, task) > 0
+
+
+def is_worth_asking(steering: Steering, task: str, worker: str) -> bool:
+    """Whether a worker that waits should look again though nobody rang: a glance costs far less than an ask."""
+    now = steering.clock()
+    with steering.database.read() as connection:
+        noticed = tasks.glance(connection, task, worker)
+    if noticed is None or noticed.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
+        return True  # to be told so
+    if noticed.waits_until is None or noticed.waits_until < now + _LOOKED_AGAIN_AFTER:
+        return True  # or no point would be made for it
+    return bool(noticed.has_ready and noticed.state == TaskState.RUNNING.value)
 
 
 def wait_no_more(steering: Steering, task: str, worker: str) -> None:
