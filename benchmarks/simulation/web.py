@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gridtune_common.protocol import Ask, Lease
 from gridtune_steering.api.guard import Crowd, Turns
-from gridtune_steering.services import housekeeping, leases, tokens
+from gridtune_steering.services import asking, housekeeping, tokens
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import SteeringError, TooBusy
 from gridtune_steering.services.steering import Steering
@@ -113,7 +113,7 @@ class WebProcess:
 
         def call(steering: Steering, caller: Caller) -> Lease | None:
             callers.append(caller)
-            return leases.ask(steering, caller, task, message)
+            return asking.ask(steering, caller, task, message)
 
         def seated(answer: Any) -> None:
             if answer is None and self._free_seats:
@@ -220,13 +220,13 @@ class WebProcess:
         is_last = left <= 0
 
         def look(steering: Steering, caller: Caller) -> tuple[Any, bool]:
-            if not is_called and not leases.is_worth_asking(steering, seat.task, seat.message.worker):
+            if not is_called and not asking.is_worth_asking(steering, seat.task, seat.message.worker):
                 return None, True
             try:
-                lease = leases.ask(steering, caller, seat.task, message)
+                lease = asking.ask(steering, caller, seat.task, message)
             except SteeringError as error:
                 return error, False
-            return lease, lease is not None or not leases.any_ready(steering, seat.task)
+            return lease, lease is not None or not asking.any_ready(steering, seat.task)
 
         def looked(found: Any) -> None:
             answer, is_settled = found if isinstance(found, tuple) else (found, False)

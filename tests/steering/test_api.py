@@ -28,7 +28,7 @@ from gridtune_steering.doorbell import Gate, LocalBell, WaitingRoom
 from gridtune_steering.objectstore.folder import FolderStore
 from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull, UploadIncomplete
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
-from gridtune_steering.services import leases, tokens
+from gridtune_steering.services import asking, tokens
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tokens import ensure_operator
@@ -695,13 +695,13 @@ def test_agents_are_told_what_their_payload_may_use(api: Api) -> None:
 def asks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The workers of all asks that get as far as the database."""
     seen: list[str] = []
-    ask = leases.ask
+    ask = asking.ask
 
     def noting_ask(steering: Steering, caller: Caller, task: str, message: protocol.Ask) -> protocol.Lease | None:
         seen.append(message.worker)
         return ask(steering, caller, task, message)
 
-    monkeypatch.setattr(leases, "ask", noting_ask)
+    monkeypatch.setattr(asking, "ask", noting_ask)
     return seen
 
 
