@@ -198,7 +198,7 @@ def profiled(folder: Path, url: str, arguments: argparse.Namespace) -> list[str]
     steering, bell = assemble(settings)
     steering.database.migrate()
     tokens.ensure_operator(steering)
-    room = WaitingRoom(_NeverRung(), seats=1)
+    room = WaitingRoom(_NeverRung())
     wire_ = Wire(create_app(steering, room), (folder / "operator.token").read_text().strip())
     meter = Meter(steering)
     try:

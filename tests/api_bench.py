@@ -65,6 +65,6 @@ def api_on(bench: Bench, **settings: Any) -> Iterator[Api]:
     data = steering.settings.data
     ensure_operator(steering)
     with LocalBell(data) as bell:
-        app = create_app(steering, WaitingRoom(bell.listen_as_asker(), seats=2))
+        app = create_app(steering, WaitingRoom(bell.listen_as_asker()))
         yield Api(app.test_client(), (data / "operator.token").read_text().strip())
         bell.remove()

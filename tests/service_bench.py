@@ -95,7 +95,8 @@ class Bench:
 
     def ask(self, task: str, worker: str = "w", **more: Any) -> Lease | None:
         """Ask once, without waiting."""
-        return asking.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
+        found = asking.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
+        return found if isinstance(found, Lease) else None
 
     def lease(self, task: str, worker: str = "w", **more: Any) -> Lease:
         """Ask until the host has made a point."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gridtune_common.protocol import Ask, Lease
-from gridtune_steering.api.guard import Crowd, Turns
+from gridtune_steering.api.guard import Crowd, queues
 from gridtune_steering.services import asking, housekeeping, tokens
 from gridtune_steering.services.access import Caller
+from gridtune_steering.services.asking import NoPoint
 from gridtune_steering.services.errors import SteeringError, TooBusy
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.token_cache import TokenCache
@@ -26,7 +27,7 @@ from .journal import Journal
 #: Seconds on the way from a client to the service, and back.
 NETWORK: Final = 0.01
 #: As in `gridtune_steering.api`.
-_ASKS_PER_SECOND, _RETRY_CROWDED, _LOOK_AGAIN, _PRESENCE_PACE = 25.0, 2.0, 1.0, 1.0
+_LOOK_AGAIN, _PRESENCE_PACE = 1.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ class WebProcess:
         self._steering = dataclasses.replace(steering, token_cache=TokenCache())
         self._http = http_seconds
         self._crowd = Crowd(steering.settings.threads)
-        self._turns = Turns(_ASKS_PER_SECOND, lambda: agenda.now)
-        self._free_seats = max(1, steering.settings.threads // 2)
+        self._queue_for_new, self._standby = queues(steering.settings.threads, lambda: agenda.now)
         self._queue: deque[_Request] = deque()
         self._is_busy = False
         self._n_rings = 0
@@ -111,23 +111,26 @@ class WebProcess:
         """Have an ask served, which waits for a point if there is a seat."""
         callers: list[Caller] = []
 
-        def call(steering: Steering, caller: Caller) -> Lease | None:
+        def call(steering: Steering, caller: Caller) -> Lease | NoPoint:
             callers.append(caller)
             return asking.ask(steering, caller, task, message)
 
         def seated(answer: Any) -> None:
-            if answer is None and self._free_seats:
-                self._free_seats -= 1
-                self._sit_down(_Seat(task, callers[0], message, ended, self._agenda.now + message.wait, since=mark))
-            elif answer is None:
-                self._journal.counts["asks sent away, no seat free"] += 1
-                ended_without_seat(NothingYet(self._turns.next(_RETRY_CROWDED)))
-            else:
+            if not isinstance(answer, NoPoint):
                 ended_without_seat(answer)
+                return
+            queue = self._queue_for_new if answer.may_be_made else self._standby
+            if queue.seats.enter():
 
-        def ended(answer: Any) -> None:
-            self._free_seats += 1
-            ended_without_seat(answer)
+                def ended(answer: Any) -> None:
+                    queue.seats.leave()
+                    ended_without_seat(answer)
+
+                self._sit_down(_Seat(task, callers[0], message, ended, self._agenda.now + message.wait, since=mark))
+            else:
+                what = "a new point" if answer.may_be_made else "one that may come back"
+                self._journal.counts[f"asks sent away, no seat free for who waits for {what}"] += 1
+                ended_without_seat(NothingYet(queue.turns.next(queue.earliest)))
 
         def ended_without_seat(answer: Any) -> None:
             self._crowd.leave()
@@ -223,9 +226,10 @@ class WebProcess:
             if not is_called and not asking.is_worth_asking(steering, seat.task, seat.message.worker):
                 return None, True
             try:
-                lease = asking.ask(steering, caller, seat.task, message)
+                found = asking.ask(steering, caller, seat.task, message)
             except SteeringError as error:
                 return error, False
+            lease = None if isinstance(found, NoPoint) else found
             return lease, lease is not None or not asking.any_ready(steering, seat.task)
 
         def looked(found: Any) -> None:

@@ -416,7 +416,7 @@ def test_objects_kept_elsewhere_are_not_here(bench: Bench, tmp_path: Path, metho
     """With a bucket, addresses are the bucket's own."""
     elsewhere = S3Store(Bucket(name="bucket", endpoint="http://127.0.0.1:9", key_id="me", secret="x"))
     with LocalBell(tmp_path) as bell:
-        room = WaitingRoom(bell.listen_as_asker(), seats=2)
+        room = WaitingRoom(bell.listen_as_asker())
         client = create_app(replace(bench.steering, store=elsewhere), room).test_client()
 
         assert client.open(f"{PREFIX}/objects/a/b", method=method).status_code == 404

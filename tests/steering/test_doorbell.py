@@ -127,7 +127,7 @@ class Waiters:
 
     def __init__(self, n: int, *, finds: bool) -> None:
         self.listener = ScriptedListener()
-        self.room = WaitingRoom(self.listener, seats=n)
+        self.room = WaitingRoom(self.listener)
         self.called: list[int] = []
         self._finds = finds
         for number in range(n):
@@ -197,7 +197,7 @@ def test_who_leaves_it_to_others_calls_the_next() -> None:
 def test_a_ring_between_looking_and_waiting_is_not_missed() -> None:
     """Whoever marked the moment before it looked returns at once."""
     listener = ScriptedListener()
-    room = WaitingRoom(listener, seats=1)
+    room = WaitingRoom(listener)
     mark = room.mark()
     listener.rings.put(Counter("t"))
     wait_for("the ring", lambda: room.mark() > mark)

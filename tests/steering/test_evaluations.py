@@ -29,6 +29,7 @@ from gridtune_steering.bookkeeping import duties
 from gridtune_steering.campaign import Finish, StopRule
 from gridtune_steering.services import asking, hosting, housekeeping, leases, owning, records, results, tasks
 from gridtune_steering.services.access import Caller
+from gridtune_steering.services.asking import NoPoint
 from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
 
@@ -266,7 +267,7 @@ def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
     """An ask whose answer got lost is repeated, and gets the same point."""
     task = bench.submit()
     message = Ask(new_request_id(), "w")
-    assert asking.ask(bench.steering, OPERATOR, task, message) is None
+    assert asking.ask(bench.steering, OPERATOR, task, message) == NoPoint(may_be_made=True)
     bench.work()
 
     first = asking.ask(bench.steering, OPERATOR, task, message)

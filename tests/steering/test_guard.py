@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections import Counter
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from werkzeug.test import TestResponse
 
 from api_bench import Api, api_on
 from gridtune_common.client import new_request_id
-from gridtune_steering.api.guard import Crowd, RateLimit, Turns
+from gridtune_steering.api.guard import Crowd, RateLimit, Turns, queues
 from gridtune_steering.api.later import retry_after
 from gridtune_steering.api.routing import ROUTES
 from gridtune_steering.services import tasks
@@ -124,6 +127,17 @@ def test_tokens_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> 
     assert limit.n_remembered == 2
 
 
+def test_who_waits_for_what_may_never_come_is_in_nobodys_way() -> None:
+    """Of 64 threads 24 are for workers that will have a point, eight for those that may; the latter come back later."""
+    queue, standby = queues(64, lambda: 0.0)
+
+    n_seated = [sum(places.seats.enter() for _ in range(64)) for places in (queue, standby)]
+
+    assert n_seated == [24, 8]
+    assert (queue.turns.next(queue.earliest), standby.turns.next(standby.earliest)) == (2.0, 10.0)
+    assert all(places.seats.enter() for places in queues(2))
+
+
 def n_let_in(crowd: Crowd, n: int, *, urgent: bool) -> int:
     """How many of some requests find a place."""
     for number in range(n):
@@ -203,6 +217,29 @@ def test_a_crowded_process_says_so_at_once(bench: Bench, monkeypatch: pytest.Mon
         assert [answer.status_code for answer in let_in] == [404, 200]
         assert served == {200}
         assert wait_for("room", lambda: api.call("GET", "/tasks").status_code == 200)
+
+
+@on_sqlite
+def test_idle_workers_crowd_nobody_out(bench: Bench) -> None:
+    """Beside workers that wait for a task whose points are all made, one of another task waits, and has its point."""
+    with api_on(bench, threads=8) as api, ThreadPoolExecutor(3) as pool:
+        full, other = api.submit(points=1), api.submit(points=5)
+        bench.lease(full)
+        application = api.client.application
+
+        def ask(task: str, worker: str, wait: float) -> TestResponse:
+            return Api(application.test_client(), api.secret).ask(task, worker, wait=wait)
+
+        idle = [pool.submit(ask, full, f"idle{n}", 8.0) for n in range(2)]
+        sent_away, seated = futures.wait(idle, return_when=futures.FIRST_COMPLETED)
+        wanted = pool.submit(ask, other, "wanted", 8.0)
+        while not wanted.done():
+            bench.work()
+            time.sleep(0.05)
+
+        assert wanted.result().status_code == 200
+        assert [future.done() for future in seated] == [False]
+        assert int(sent_away.pop().result().headers["Retry-After"]) >= 10
 
 
 def test_the_urgent_routes_are_few() -> None:

@@ -79,7 +79,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         files.reserve()
         steering, bell = assemble(self._settings)
         threading.Thread(target=_be_present, args=(steering,), name="presence", daemon=True).start()
-        room = WaitingRoom(bell.listen_as_asker(), seats=max(1, self._settings.threads // 2))
+        room = WaitingRoom(bell.listen_as_asker())
         return create_app(steering, room)
 
 

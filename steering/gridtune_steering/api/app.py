@@ -21,7 +21,7 @@ from gridtune_steering.api import storage_views as _storage_views  # noqa: F401 
 from gridtune_steering.api import views as _views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api.compression import compress
 from gridtune_steering.api.context import Context
-from gridtune_steering.api.guard import Crowd, RateLimit, Turns
+from gridtune_steering.api.guard import Crowd, RateLimit, queues
 from gridtune_steering.api.later import RETRY_AFTER
 from gridtune_steering.api.routing import ROUTES, Access, Route
 from gridtune_steering.bookkeeping.database import TROUBLE, in_short
@@ -38,8 +38,6 @@ _log = logging.getLogger("gridtune.api")
 #: Paths under which each route is served; health and metrics are also where others look for them.
 PREFIX = "/api/v1"
 _AT_ROOT = frozenset({"/healthz", "/readyz", "/metrics"})
-#: Asks that find no seat come back at this rate, however many they are; a process has more to do.
-_ASKS_PER_SECOND = 25.0
 _TURNED_AWAY = {TooBusy: "busy", TooManyRequests: "rate_limit"}
 _CUT_OFF = "the request was cut off on its way, so nothing was done; send it again"
 
@@ -72,7 +70,7 @@ class _Service:
         self.room = room
         self.transfers = Gate(max(1, settings.threads // 4))
         self.census = Census(steering)
-        self.turns = Turns(_ASKS_PER_SECOND)
+        self.queue, self.standby = queues(settings.threads)
         self.crowd = Crowd(settings.threads)
         self.rate_limit = RateLimit(settings.rate_limit, settings.rate_burst)
 
@@ -83,7 +81,8 @@ class _Service:
             room=self.room,
             transfers=self.transfers,
             census=self.census,
-            turns=self.turns,
+            queue=self.queue,
+            standby=self.standby,
             known_caller=caller,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridtune_steering.api.guard import Turns
+from gridtune_steering.api.guard import Queue
 from gridtune_steering.doorbell import Gate, WaitingRoom
 from gridtune_steering.objectstore.port import StoreAway
 from gridtune_steering.services.access import Caller
@@ -17,15 +17,16 @@ from gridtune_steering.services.steering import Steering
 class Context:
     """One request's surroundings; *known_caller* is None on open routes.
 
-    *transfers* keeps large bodies from taking all threads: heartbeats have to get through. *turns* are for asks that
-    find no seat to wait in.
+    *transfers* keeps large bodies from taking all threads: heartbeats have to get through. Asks wait in the *queue*;
+    those for which no point can be made, only come back, wait on *standby*, so that they keep nobody from one.
     """
 
     steering: Steering
     room: WaitingRoom
     transfers: Gate
     census: Census
-    turns: Turns
+    queue: Queue
+    standby: Queue
     known_caller: Caller | None
 
     @property

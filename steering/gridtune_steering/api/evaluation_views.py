@@ -29,9 +29,8 @@ from gridtune_steering.metrics import instruments
 from gridtune_steering.services import asking, leases, results
 from gridtune_steering.services.errors import HostSetAside
 
-#: When an ask without a point should come again, in seconds: after a wait, without one, and, at the earliest, when all
-#: seats are taken.
-_RETRY_AT_ONCE, _RETRY_SOON, _RETRY_CROWDED = 0, 1, 2
+#: When an ask without a point should come again, in seconds: after a wait, and without one.
+_RETRY_AT_ONCE, _RETRY_SOON = 0, 1
 #: Waiting asks look again after so many seconds even if nothing rang.
 _LOOK_AGAIN = 1.0
 
@@ -57,15 +56,18 @@ def ask(context: Context, task: str, *, body: Ask) -> Lease | Response:
 
 def _lease_or_wait(context: Context, task: str, body: Ask) -> Lease | Response:
     mark = context.room.mark()
-    lease = asking.ask(context.steering, context.caller, task, body)
-    if lease is not None or body.wait <= 0:
-        return lease or _nothing_yet(_RETRY_SOON)
-    if not context.room.take_seat():
-        return _nothing_yet(context.turns.next(_RETRY_CROWDED))
+    found = asking.ask(context.steering, context.caller, task, body)
+    if isinstance(found, Lease):
+        return found
+    if body.wait <= 0:
+        return _nothing_yet(_RETRY_SOON)
+    queue = context.queue if found.may_be_made else context.standby
+    if not queue.seats.enter():
+        return _nothing_yet(queue.turns.next(queue.earliest))
     try:
         return _wait_for_point(context, task, body, mark) or _nothing_yet(_RETRY_AT_ONCE)
     finally:
-        context.room.leave_seat()
+        queue.seats.leave()
 
 
 def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease | None:
@@ -87,12 +89,12 @@ def _wait_for_point(context: Context, task: str, body: Ask, mark: int) -> Lease 
 def _look_again(context: Context, task: str, body: Ask) -> Lease | None:
     is_settled = False
     try:
-        lease = asking.ask(context.steering, context.caller, task, body)
-        is_settled = lease is not None or not asking.any_ready(context.steering, task)
+        found = asking.ask(context.steering, context.caller, task, body)
+        is_settled = isinstance(found, Lease) or not asking.any_ready(context.steering, task)
     finally:
         if not is_settled:
             context.room.call_next(task)
-    return lease
+    return found if isinstance(found, Lease) else None
 
 
 def _has_hung_up() -> bool:

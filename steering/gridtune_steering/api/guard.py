@@ -6,13 +6,21 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from gridtune_steering.doorbell import Gate
 from gridtune_steering.services.errors import TooBusy, TooManyRequests
 
 #: Tokens are remembered up to this number; then those that have been quiet are forgotten.
 _MANY_TOKENS = 10_000
 #: Nobody is sent away for longer, in seconds, if it is only for the crowd.
 _LONGEST_PAUSE = 20.0
+
+
+#: Asks that find no seat come back at this rate, however many they are; a process has more to do.
+_ASKS_PER_SECOND = 25.0
+#: When they come back at the earliest, in seconds: for a point that will be made, and for one that may come back.
+_RETRY_CROWDED, _RETRY_STANDBY = 2.0, 10.0
 
 
 class Crowd:
@@ -69,6 +77,30 @@ class Turns:
             turn = max(self._last + 1 / self._rate, now + earliest)
             self._last = min(turn, now + max(earliest, _LONGEST_PAUSE))
             return self._last - now
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Where asks wait: so many have a seat, the others come back in turn, after so many seconds at the earliest."""
+
+    seats: Gate
+    turns: Turns
+    earliest: float
+
+
+def queues(threads: int, clock: Callable[[], float] = time.monotonic) -> tuple[Queue, Queue]:
+    """Where the asks of a process wait for points that will be made, and for those that may only come back.
+
+    Half of the threads are for those who wait. Who waits for what may only come back, which can take for ever, has a
+    quarter of these: else such workers would be in the way of those for whom there is work.
+    """
+    n_seats = max(2, threads // 2)
+    n_standby = max(1, n_seats // 4)
+    turns = [Turns(_ASKS_PER_SECOND, clock) for _ in range(2)]
+    return (
+        Queue(Gate(n_seats - n_standby), turns[0], _RETRY_CROWDED),
+        Queue(Gate(n_standby), turns[1], _RETRY_STANDBY),
+    )
 
 
 class RateLimit:

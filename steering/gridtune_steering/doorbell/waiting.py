@@ -35,25 +35,15 @@ class WaitingRoom:
 
     Args:
         listener: The process's ear; closed by nobody, it lives as long as the process.
-        seats: How many may wait at a time, so that some threads stay free for heartbeats and results.
     """
 
-    def __init__(self, listener: Listener, *, seats: int) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._seats = threading.BoundedSemaphore(seats)
         self._lock = threading.Lock()
         self._n_rings = 0
         self._last_ring: dict[str, int] = {}
         self._waiting: dict[str, deque[_Waiting]] = {}
         threading.Thread(target=self._listen, name="waiting-room", daemon=True).start()
-
-    def take_seat(self) -> bool:
-        """Take a seat if one is free; to be given back by `leave_seat`."""
-        return self._seats.acquire(blocking=False)
-
-    def leave_seat(self) -> None:
-        """Give a seat back."""
-        self._seats.release()
 
     def mark(self) -> int:
         """This moment; take it before looking, so that no ring between looking and waiting is missed."""

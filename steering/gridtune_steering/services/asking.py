@@ -27,11 +27,22 @@ _LOOKED_AGAIN_AFTER = timedelta(seconds=2)
 _ENDED = frozenset({TaskState.FINISHED.value, TaskState.CANCELLED.value})
 
 
-def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoPoint:
+    """No point is ready.
+
+    Attributes:
+        may_be_made: Whether one will be made for the worker; else one may come back from somebody who has it.
+    """
+
+    may_be_made: bool
+
+
+def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | NoPoint:
     """Claim a ready point for a worker, in one short transaction.
 
     Returns:
-        The lease, or None if no point is ready: then the worker is noted as waiting, and a point will be made for it.
+        The lease; if no point is ready, the worker is noted as waiting.
 
     Raises:
         NotFound: No such task.
@@ -61,9 +72,11 @@ def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | 
         )
     if attempt.refusal is not None:
         raise attempt.refusal
-    if lease is None and attempt.may_be_made:
+    if lease is not None:
+        return lease
+    if attempt.may_be_made:
         steering.bell.ring_hosts(task)
-    return lease
+    return NoPoint(attempt.may_be_made)
 
 
 def any_ready(steering: Steering, task: str) -> bool:
