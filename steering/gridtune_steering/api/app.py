@@ -37,6 +37,8 @@ _log = logging.getLogger("gridtune.api")
 #: Paths under which each route is served; health and metrics are also where others look for them.
 PREFIX = "/api/v1"
 _AT_ROOT = frozenset({"/healthz", "/readyz", "/metrics"})
+#: Monitoring calls again and again, and what comes with a signed address may take as long as a network is slow.
+_UNTRACED = frozenset(entry.name for entry in ROUTES if entry.path in _AT_ROOT or entry.access is Access.SIGNED)
 #: Asks that find no seat come back at this rate, however many they are; a process has more to do.
 _ASKS_PER_SECOND = 25.0
 _TURNED_AWAY = {TooBusy: "busy", TooManyRequests: "rate_limit"}
@@ -48,7 +50,7 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     app = Flask("gridtune_steering", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = steering.settings.body_limit
     app.url_map.strict_slashes = False
-    watching.watch(app, access_log=steering.settings.access_log)
+    watching.watch(app, access_log=steering.settings.access_log, untraced=_UNTRACED)
     service = _Service(steering, room)
     for entry in ROUTES:
         _serve(app, entry, service)
