@@ -110,13 +110,13 @@ def test_a_statement_that_fails_is_told_without_the_words_of_the_database(
     both = sa.text("INSERT INTO facts (name, value) VALUES (:name, :value)")
     values = {"name": PRIVATE, "value": PRIVATE}
 
-    with (
-        pytest.raises(sa.exc.IntegrityError) as caught,
-        tracing.span("both", {}),
-        bench.steering.database.write() as connection,
-    ):
-        connection.execute(both, values)
-        connection.execute(both, values)
+    def insert_twice() -> None:
+        with tracing.span("both", {}), bench.steering.database.write() as connection:
+            connection.execute(both, values)
+            connection.execute(both, values)
+
+    with pytest.raises(sa.exc.IntegrityError) as caught:
+        insert_twice()
 
     assert PRIVATE in str(caught.value.orig) or bench.steering.database.is_embedded
     found = {span.name: span for span in traced()}

@@ -118,5 +118,9 @@ def _note_beginning(connection: Any, *_: Any) -> None:
 
 
 def _resource(role: str) -> Resource:
-    ours: dict[str, str | int] = {"service.name": f"gridtune-{role}", "service.version": __version__, "process.pid": os.getpid()}
+    ours: dict[str, str | int] = {
+        "service.name": f"gridtune-{role}",
+        "service.version": __version__,
+        "process.pid": os.getpid(),
+    }
     return Resource.create(ours).merge(OTELResourceDetector().detect())
