@@ -115,6 +115,7 @@ def _asked(service: RealService) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_hosts_on_a_machine_of_their_own_tell_what_they_count(postgres: Postgres, tmp_path: Path) -> None:
     """On a port of theirs, to who has the secret; the web processes elsewhere know nothing of it."""
     url, service, at = postgres.new_database(), RealService(tmp_path), f"http://127.0.0.1:{free_port()}"

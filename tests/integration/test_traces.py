@@ -74,6 +74,7 @@ def named(spans: list[Sent], name: str) -> list[Sent]:
     return [span for span in spans if span.name == name]
 
 
+@pytest.mark.slow
 def test_requests_and_rounds_are_told_without_secrets(traced: RealService, collector: Collector) -> None:
     """Requests go on with their callers' traces, rounds say what was done, and no word of anybody is in them."""
     task = traced.submit(private_document())
