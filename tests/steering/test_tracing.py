@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from api_bench import Api
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering import tracing
+from gridtune_steering.checkup import Verdict, traces
 from gridtune_steering.settings import Settings
 from real_service import free_port
 from servers.collector import Collector, Sent
@@ -63,7 +64,7 @@ def test_without_the_setting_nothing_is_loaded() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the extra that brings it; who sets nothing needs nothing."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
 
     tracing.check(Settings())
     with pytest.raises(ConfigurationError, match=r"pip install 'gridtune\[opentelemetry\]'"):
@@ -78,6 +79,19 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     """So is one with a secret in it: settings that are no secrets may be shown."""
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_HEADERS"):
         Settings.from_environment({"GRIDTUNE_STEERING_TRACES": address})
+
+
+def test_the_check_before_the_start_tries_the_collector(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is away is a warning, a library that is missing is wrong, and who sets nothing hears nothing."""
+    away = f"http://127.0.0.1:{free_port()}"
+
+    found = [list(traces.examine(Settings(traces=address))) for address in ("", collector.url, away)]
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    [missing] = traces.examine(Settings(traces=collector.url))
+
+    assert [[finding.verdict for finding in findings] for findings in found] == [[], [Verdict.OK], [Verdict.WARNING]]
+    assert collector.spans == []
+    assert (missing.verdict, "gridtune[opentelemetry]" in missing.seen) == (Verdict.WRONG, True)
 
 
 @on_sqlite

@@ -77,6 +77,13 @@ def set_up(settings: Settings, role: str, engine: Any) -> None:
     _traces = traces
 
 
+def reaches(address: str) -> bool:
+    """Whether a collector takes what is sent there."""
+    from gridtune_steering.tracing.opentelemetry import send_nothing
+
+    return send_nothing(address)
+
+
 def shut_down() -> None:
     """Send what was not sent yet; nothing is traced after that."""
     global _traces
