@@ -28,7 +28,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.host.host import Host
-from gridtune_steering.services import housekeeping, imports, leases, results, submission, wishes
+from gridtune_steering.services import asking, housekeeping, imports, results, submission, wishes
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.testing import ManualClock
@@ -95,7 +95,7 @@ class Bench:
 
     def ask(self, task: str, worker: str = "w", **more: Any) -> Lease | None:
         """Ask once, without waiting."""
-        return leases.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
+        return asking.ask(self.steering, OPERATOR, task, Ask(new_request_id(), worker, **more))
 
     def lease(self, task: str, worker: str = "w", **more: Any) -> Lease:
         """Ask until the host has made a point."""

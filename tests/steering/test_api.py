@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,8 +28,11 @@ from gridtune_steering.doorbell import Gate, LocalBell, WaitingRoom
 from gridtune_steering.objectstore.folder import FolderStore
 from gridtune_steering.objectstore.port import StoreAway, StoreError, StoreFull, UploadIncomplete
 from gridtune_steering.objectstore.s3 import Bucket, S3Store
-from gridtune_steering.services import tokens
+from gridtune_steering.services import asking, tokens
+from gridtune_steering.services.access import Caller
+from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.tokens import ensure_operator
+from real_service import wait_for
 from service_bench import Bench, document, on_sqlite
 
 every_route = pytest.mark.parametrize("entry", ROUTES, ids=[entry.name for entry in ROUTES])
@@ -685,3 +689,52 @@ def test_agents_are_told_what_their_payload_may_use(api: Api) -> None:
 
     assert found["resources"] == {"cpus": 1, "gpus": 0, "network": True}
     assert (found["document"]["runtime"], found["document"]["pull"]) == ("auto", "missing")
+
+
+@pytest.fixture
+def asks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The workers of all asks that get as far as the database."""
+    seen: list[str] = []
+    ask = asking.ask
+
+    def noting_ask(steering: Steering, caller: Caller, task: str, message: protocol.Ask) -> protocol.Lease | None:
+        seen.append(message.worker)
+        return ask(steering, caller, task, message)
+
+    monkeypatch.setattr(asking, "ask", noting_ask)
+    return seen
+
+
+def test_waiting_beyond_the_budget_is_cheap(api: Api, bench: Bench, asks: list[str]) -> None:
+    """A worker that waits while nobody rings asks once; each second it only glances at its task."""
+    task = api.submit(points=1)
+    bench.lease(task)
+    asks.clear()
+
+    answer = api.ask(task, "w2", wait=2.5)
+
+    assert answer.status_code == 204
+    assert asks == ["w2"]
+
+
+@pytest.mark.parametrize("change", ["released", "ended"])
+def test_a_lost_ring_costs_a_second(api: Api, bench: Bench, asks: list[str], change: str) -> None:
+    """A waiting worker sees without being rung that there is a point again, or that its task has ended."""
+    task = api.submit(points=1)
+    lease = bench.lease(task)
+
+    def happen() -> None:
+        wait_for("the ask to wait", lambda: "w2" in asks)
+        if change == "released":
+            bench.release(lease)
+        else:
+            bench.tell(lease)
+            bench.work()
+
+    happening = threading.Thread(target=happen)
+    happening.start()
+    answer = api.ask(task, "w2", wait=20.0)
+    happening.join()
+
+    assert answer.status_code == (200 if change == "released" else 410)
+    assert asks.count("w2") == 2

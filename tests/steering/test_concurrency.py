@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import Advice, Ask, EvaluationState, Heartbeat, Lease, PointState, Report, Reports, Tell
 from gridtune_steering.bookkeeping import evaluations, events, points
-from gridtune_steering.services import leases, records, results
+from gridtune_steering.services import asking, leases, records, results
 from gridtune_steering.services.errors import RequestInProgress
 from real_service import wait_for
 from servers.postgres import Postgres
@@ -64,8 +64,8 @@ def test_the_same_ask_at_the_same_time_takes_one_point(bench: Bench) -> None:
     bench.work()
     message = Ask(new_request_id(), "w0")
 
-    found = at_once([lambda: leases.ask(bench.steering, OPERATOR, task, message)] * N_WORKERS)
-    again = leases.ask(bench.steering, OPERATOR, task, message)
+    found = at_once([lambda: asking.ask(bench.steering, OPERATOR, task, message)] * N_WORKERS)
+    again = asking.ask(bench.steering, OPERATOR, task, message)
 
     assert again is not None
     assert {lease.evaluation for lease in found if isinstance(lease, Lease)} <= {again.evaluation}

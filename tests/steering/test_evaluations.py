@@ -27,7 +27,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import duties
 from gridtune_steering.campaign import Finish, StopRule
-from gridtune_steering.services import hosting, housekeeping, leases, owning, records, results, tasks
+from gridtune_steering.services import asking, hosting, housekeeping, leases, owning, records, results, tasks
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import Conflict, NotFound, RequestIdReused, TaskHasEnded, Unusable
 from service_bench import OPERATOR, Bench
@@ -266,11 +266,11 @@ def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
     """An ask whose answer got lost is repeated, and gets the same point."""
     task = bench.submit()
     message = Ask(new_request_id(), "w")
-    assert leases.ask(bench.steering, OPERATOR, task, message) is None
+    assert asking.ask(bench.steering, OPERATOR, task, message) is None
     bench.work()
 
-    first = leases.ask(bench.steering, OPERATOR, task, message)
-    again = leases.ask(bench.steering, OPERATOR, task, message)
+    first = asking.ask(bench.steering, OPERATOR, task, message)
+    again = asking.ask(bench.steering, OPERATOR, task, message)
 
     assert first is not None
     assert again == first
@@ -282,8 +282,8 @@ def test_a_repeated_ask_may_wait_for_another_while(bench: Bench) -> None:
     bench.ask(task)
     bench.work()
 
-    first = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=5.0))
-    again = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=1.0))
+    first = asking.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=5.0))
+    again = asking.ask(bench.steering, OPERATOR, task, Ask("r1", "w", wait=1.0))
 
     assert first == again
 
@@ -292,19 +292,19 @@ def test_a_repeated_ask_gets_no_lease_that_is_over(bench: Bench) -> None:
     """If the first answer is no longer true, the ask is as good as new."""
     task = bench.submit()
     message = Ask("r1", "w")
-    leases.ask(bench.steering, OPERATOR, task, message)
+    asking.ask(bench.steering, OPERATOR, task, message)
     bench.work()
-    first = leases.ask(bench.steering, OPERATOR, task, message)
+    first = asking.ask(bench.steering, OPERATOR, task, message)
     assert first is not None
     lose(bench)
 
-    again = leases.ask(bench.steering, OPERATOR, task, message)
+    again = asking.ask(bench.steering, OPERATOR, task, message)
 
     assert again is not None
     assert (again.point, again.epoch, again.attempt) == (first.point, 2, 2)
     change(bench, task, TaskAction.CANCEL)
     with pytest.raises(TaskHasEnded):
-        leases.ask(bench.steering, OPERATOR, task, message)
+        asking.ask(bench.steering, OPERATOR, task, message)
 
 
 @pytest.mark.parametrize("word", ["tell", "fail", "release"])
@@ -313,12 +313,12 @@ def test_a_late_copy_of_an_ask_takes_no_point(bench: Bench, word: str) -> None:
     task = bench.submit()
     bench.ask(task)
     bench.work()
-    first = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
+    first = asking.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
     assert first is not None
     getattr(bench, word)(first)
     bench.work()
 
-    again = leases.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
+    again = asking.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
 
     assert again == first
     assert tasks.get(bench.steering, OPERATOR, task).summary.counts.running == 0
@@ -350,13 +350,13 @@ def test_answers_are_remembered_for_a_day(bench: Bench) -> None:
     """The memory of request ids is bounded."""
     task = bench.submit()
     message = Ask("r1", "w")
-    leases.ask(bench.steering, OPERATOR, task, message)
+    asking.ask(bench.steering, OPERATOR, task, message)
     bench.work()
-    first = leases.ask(bench.steering, OPERATOR, task, message)
+    first = asking.ask(bench.steering, OPERATOR, task, message)
     bench.clock.advance(90_000.0)
     bench.work()
 
-    assert first != leases.ask(bench.steering, OPERATOR, task, message)
+    assert first != asking.ask(bench.steering, OPERATOR, task, message)
 
 
 @pytest.mark.parametrize("metrics", [{}, {"loss": None}, {"other": 1.0}], ids=["empty", "not finite", "another"])

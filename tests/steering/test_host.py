@@ -12,6 +12,7 @@ from gridtune_common.protocol import ChangeTask, Lease, Parameters, TaskAction, 
 from gridtune_common.protocol import Event as LoggedEvent
 from gridtune_steering import optimizers
 from gridtune_steering.bookkeeping import hosts, snapshots
+from gridtune_steering.bookkeeping import tasks as bookkept_tasks
 from gridtune_steering.campaign import Action, Campaign, Event, Failed, Told
 from gridtune_steering.doorbell import LocalBell
 from gridtune_steering.host.effort import Effort, to_give_away
@@ -21,6 +22,7 @@ from gridtune_steering.optimizers.uniform import UniformRandom
 from gridtune_steering.services import hosting, housekeeping, leases, owning, records, tasks
 from gridtune_steering.services.owning import OwnershipLost
 from gridtune_steering.services.steering import Steering
+from gridtune_steering.testing import RecordingBell
 from optimizer_rows import QUICK, every_optimizer
 from service_bench import OPERATOR, Bench, on_sqlite
 
@@ -122,6 +124,23 @@ def test_a_host_keeps_what_it_knows_to_be_its_own(bench: Bench) -> None:
 
 
 @on_sqlite
+def test_a_nearly_whole_lease_is_left_alone(bench: Bench) -> None:
+    """A host that owns a thousand tasks does not write a thousand rows each second; none of its leases gets old."""
+    task = bench.submit()
+    bench.work()
+    lives: list[float] = []
+
+    for _ in range(12):
+        bench.clock.advance(1.0)
+        owning.renew(bench.steering, "h1", [task])
+        with bench.steering.database.read() as connection:
+            row = bookkept_tasks.find(connection, task)
+        assert row is not None
+        lives.append((row.host_lease_until - bench.clock()).total_seconds())
+
+    assert lives == [9.0, 8.0, 10.0] * 4
+
+
 def test_leases_do_not_wait_for_duties(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the duties wait for, a row that a process holds which stands still or a slow disk, a host stays one."""
     held, renewed = threading.Event(), threading.Semaphore(0)
@@ -297,6 +316,42 @@ def test_a_host_looks_at_what_wants_it_alone(bench: Bench) -> None:
 
     assert wanting == {asked, told}
     assert quiet not in wanting
+
+
+def test_workers_beyond_the_budget_are_no_need(bench: Bench) -> None:
+    """Whoever waits for a point of a task that has none left to make keeps no host busy; an extension changes that."""
+    task = bench.submit(points=1)
+    bench.lease(task)
+    bench.ask(task, "w2")
+    before = owning.wanting(bench.steering, "h1")
+
+    tasks.change(bench.steering, OPERATOR, task, ChangeTask(new_request_id(), TaskAction.EXTEND, points=1))
+    bench.work()
+    lease = bench.ask(task, "w2")
+
+    assert before == set()
+    assert lease is not None
+    assert lease.point == 1
+
+
+def test_nobody_is_rung_for_what_cannot_be_made(bench: Bench) -> None:
+    """An ask rings the hosts for a point of its own, but not when all points of the task are made."""
+    bell = bench.steering.bell
+    assert isinstance(bell, RecordingBell)
+    task = bench.submit(points=1)
+    bell.hosts.clear()
+    bench.ask(task)
+    before = list(bell.hosts)
+    bench.work()
+    bell.hosts.clear()
+
+    lease = bench.ask(task)
+    late = bench.ask(task, "w2")
+
+    assert before == [task]
+    assert lease is not None
+    assert late is None
+    assert bell.hosts == []
 
 
 def test_tasks_go_to_whoever_has_more_time() -> None:

@@ -107,7 +107,7 @@ def test_lines_of_a_request_say_whose_it_is(
         raise ZeroDivisionError
 
     task, ann = api.submit(), api.token("user", user="ann")
-    monkeypatch.setattr("gridtune_steering.services.leases.ask", fail)
+    monkeypatch.setattr("gridtune_steering.services.asking.ask", fail)
     monkeypatch.setattr(tokens, "listing", fail)
     api.ask(task, worker="w7", headers={"X-Request-ID": "r1"})
     api.call("GET", "/tokens", secret=ann, headers={"X-Request-ID": "r2"})

@@ -22,7 +22,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import points
 from gridtune_steering.bookkeeping.schema import waiting
-from gridtune_steering.services import leases, records, tasks, workers
+from gridtune_steering.services import asking, records, tasks, workers
 from gridtune_steering.services.errors import DoesNotFit, TaskHasEnded
 from gridtune_steering.services.matching import Needs, misfits
 from gridtune_steering.services.retries import Place
@@ -236,7 +236,7 @@ def test_a_repeated_ask_gets_its_lease_again(bench: Bench) -> None:
     bench.work()
     message = Ask("r1", "w", resources=A100)
 
-    first, second = (leases.ask(bench.steering, OPERATOR, task, message) for _ in range(2))
+    first, second = (asking.ask(bench.steering, OPERATOR, task, message) for _ in range(2))
 
     assert first is not None
     assert second == first

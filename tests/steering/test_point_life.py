@@ -45,7 +45,7 @@ from gridtune_common.protocol import (
     Tell,
 )
 from gridtune_steering.bookkeeping.database import Database
-from gridtune_steering.services import leases, records, results, tasks
+from gridtune_steering.services import asking, leases, records, results, tasks
 from gridtune_steering.services.errors import Conflict, RequestIdReused, TaskHasEnded, Unusable
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.settings import Settings
@@ -273,7 +273,7 @@ class PointLife(RuleBasedStateMachine):
             self._ask(replace(message, wait=wait), which)
             return
 
-        again = leases.ask(self.bench.steering, OPERATOR, self.task, replace(message, wait=wait))
+        again = asking.ask(self.bench.steering, OPERATOR, self.task, replace(message, wait=wait))
 
         assert again == lease
         if evaluation.state is EvaluationState.RUNNING:
@@ -456,9 +456,9 @@ class PointLife(RuleBasedStateMachine):
         has_ended = self.model.state in {TaskState.FINISHED, TaskState.CANCELLED}
         if has_ended:
             with pytest.raises(TaskHasEnded):
-                leases.ask(self.bench.steering, OPERATOR, self.task, message)
+                asking.ask(self.bench.steering, OPERATOR, self.task, message)
             return
-        lease = leases.ask(self.bench.steering, OPERATOR, self.task, message)
+        lease = asking.ask(self.bench.steering, OPERATOR, self.task, message)
         if which is None:
             self.asks.append((message, lease))
         else:

@@ -32,7 +32,7 @@ from gridtune_common.protocol import (
 )
 from gridtune_steering.bookkeeping import events as log
 from gridtune_steering.bookkeeping.schema import objects
-from gridtune_steering.services import hosting, leases, records, results, tasks, workers
+from gridtune_steering.services import asking, hosting, leases, records, results, tasks, workers
 from gridtune_steering.services.access import Caller
 from gridtune_steering.services.errors import HostSetAside, NotAllowed, NotFound, TaskHasEnded
 from gridtune_steering.services.times import iso
@@ -269,7 +269,7 @@ def test_nobody_waits_for_a_worker_that_is_gone(bench: Bench, parting: str) -> N
         bench.tell(other)
     else:
         bench.tell(other)
-        leases.wait_no_more(bench.steering, task, "wb")
+        asking.wait_no_more(bench.steering, task, "wb")
     failed = bench.lease(task, **A)
     bench.fail(failed)
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 from gridtune_common import wire
 from gridtune_common.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
 from gridtune_steering.api import agent_views as _agent_views  # noqa: F401 - enters its routes into the table
+from gridtune_steering.api import evaluation_views as _evaluation_views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api import object_views as _object_views  # noqa: F401 - enters its routes into the table
 from gridtune_steering.api import problems, validation, watching
 from gridtune_steering.api import service_views as _service_views  # noqa: F401 - enters its routes into the table

@@ -85,9 +85,12 @@ def own(connection: Connection, host: str, names: Sequence[str], *, until: datet
     return connection.execute(statement.returning(tasks.c.id, tasks.c.host_epoch)).all()
 
 
-def renew(connection: Connection, host: str, names: Sequence[str], *, until: datetime) -> None:
-    """Keep these tasks, as far as *host* owns them; one that somebody is changing just now waits for the next time."""
-    is_kept = sa.and_(tasks.c.host == host, tasks.c.id.in_(names))
+def renew(connection: Connection, host: str, names: Sequence[str], *, until: datetime, due: datetime) -> None:
+    """Keep these tasks, as far as *host* owns them, if their leases end before *due*.
+
+    One that somebody is changing just now waits for the next time.
+    """
+    is_kept = sa.and_(tasks.c.host == host, tasks.c.id.in_(names), tasks.c.host_lease_until < due)
     free = sa.select(tasks.c.id).where(is_kept).with_for_update(skip_locked=True, key_share=True)
     owned = connection.execute(free).scalars().all()
     if owned:
@@ -121,11 +124,14 @@ def needs(connection: Connection, task: str, *, now: datetime) -> Record | None:
 
 
 def wanting(connection: Connection, host: str, *, now: datetime) -> Sequence[str]:
-    """Of a host's tasks, those with results to learn or with workers that wait."""
+    """Of a host's tasks, those with results to learn, or with workers that wait for a point that may still be made."""
     unlearnt = sa.exists().where(
         points.c.task_id == tasks.c.id, points.c.observed.is_(None), points.c.state.in_(OBSERVABLE)
     )
     foreign = sa.exists().where(known_results.c.task_id == tasks.c.id, known_results.c.observed.is_(None))
     waited_for = sa.exists().where(waiting.c.task_id == tasks.c.id, waiting.c.until > now)
-    query = sa.select(tasks.c.id).where(tasks.c.host == host, sa.or_(unlearnt, foreign, waited_for))
+    # points are numbered from 0 without gaps: with its last one a task has used its budget up
+    is_used_up = sa.exists().where(points.c.task_id == tasks.c.id, points.c.number == tasks.c.max_points - 1)
+    is_wanted = sa.or_(unlearnt, foreign, sa.and_(waited_for, ~is_used_up))
+    query = sa.select(tasks.c.id).where(tasks.c.host == host, is_wanted)
     return connection.execute(query).scalars().all()

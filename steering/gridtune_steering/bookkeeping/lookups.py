@@ -27,11 +27,14 @@ def _first_ready(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     return sa.select(points.c.number).where(is_ready, *which).order_by(points.c.number).limit(1).scalar_subquery()
 
 
+# points are numbered from 0 without gaps: with its last one a task has used its budget up
+_IS_USED_UP = sa.exists().where(points.c.task_id == tasks.c.id, points.c.number == tasks.c.max_points - 1)
 _FOR_ASK = (
     sa.select(
         *_ASK.columns,
         _first_ready().is_not(None).label("has_ready"),
         _first_ready(points.c.attempts > 0).is_not(None).label("has_troubled"),
+        _IS_USED_UP.label("is_used_up"),
         waiting.c.until.label("waits_until"),
     )
     .select_from(
@@ -81,6 +84,7 @@ class ForAsk:
         asker: The worker's own note.
         has_ready: Whether there is a point for somebody.
         has_troubled: Whether a ready point has come back from a failure or a loss.
+        is_used_up: Whether the task has all points that its budget allows.
         waits_until: Until when the worker is noted as waiting for a point.
     """
 
@@ -90,6 +94,7 @@ class ForAsk:
     asker: Record | None
     has_ready: bool
     has_troubled: bool
+    is_used_up: bool
     waits_until: datetime | None
 
 
@@ -108,6 +113,9 @@ class ForEnd:
     asker: Record | None
 
 
+_NOTHING = ForAsk(None, None, None, None, has_ready=False, has_troubled=False, is_used_up=False, waits_until=None)
+
+
 def for_ask(
     connection: Connection, task: str, *, token: str, request_id: str, worker: str, site: str, host: str
 ) -> ForAsk:
@@ -115,8 +123,8 @@ def for_ask(
     names = {"task": task, "token": token, "request": request_id, "p_worker": worker, "p_site": site, "p_host": host}
     row = connection.execute(_FOR_ASK, names).one_or_none()
     if row is None:
-        return ForAsk(None, None, None, None, has_ready=False, has_troubled=False, waits_until=None)
-    ready = bool(row.has_ready), bool(row.has_troubled)
+        return _NOTHING
+    ready = bool(row.has_ready), bool(row.has_troubled), bool(row.is_used_up)
     task_, earlier, its_host, asker = _ASK.split(row)
     return ForAsk(task_, earlier, its_host, asker, *ready, row.waits_until)
 

@@ -9,14 +9,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gridtune_common.protocol import TaskState
-from gridtune_steering.bookkeeping.schema import Record, archives, task_files, tasks
+from gridtune_common.protocol import PointState, TaskState
+from gridtune_steering.bookkeeping.schema import Record, archives, points, task_files, tasks, waiting
 
 _FIND = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
 _LOCK = _FIND.with_for_update(key_share=True)
 #: What was submitted, word for word, and with which versions, is large and seldom wanted.
 SLIM = [column for column in tasks.c if column.name not in {"source", "versions"}]
 _LOCK_SLIM = sa.select(*SLIM).where(tasks.c.id == sa.bindparam("task")).with_for_update(key_share=True)
+_GLANCE = sa.select(
+    tasks.c.state,
+    sa.exists().where(points.c.task_id == tasks.c.id, points.c.state == PointState.READY.value).label("has_ready"),
+    sa.select(waiting.c.until)
+    .where(waiting.c.task_id == tasks.c.id, waiting.c.worker == sa.bindparam("p_worker"))
+    .scalar_subquery()
+    .label("waits_until"),
+).where(tasks.c.id == sa.bindparam("task"))
 
 
 def insert(connection: Connection, **values: Any) -> None:
@@ -43,6 +51,11 @@ def find_for_update(connection: Connection, task: str) -> Record | None:
 def slim_for_update(connection: Connection, task: str) -> Record | None:
     """Like `find_for_update`, without `source` and `versions`."""
     return connection.execute(_LOCK_SLIM, {"task": task}).one_or_none()
+
+
+def glance(connection: Connection, task: str, worker: str) -> Record | None:
+    """A task's state, whether a point is ready (`has_ready`), until when the worker waits for one (`waits_until`)."""
+    return connection.execute(_GLANCE, {"task": task, "p_worker": worker}).one_or_none()
 
 
 def ended_before(connection: Connection, at: datetime, *, limit: int) -> Sequence[str]:

@@ -60,12 +60,16 @@ class WaitingRoom:
         with self._lock:
             return self._n_rings
 
-    def wait(self, task: str, *, since: int, timeout: float) -> None:
-        """Wait to be called, or return at once if the task has rung since a moment, for at most *timeout* seconds."""
+    def wait(self, task: str, *, since: int, timeout: float) -> bool:
+        """Wait to be called, or return at once if the task has rung since a moment, for at most *timeout* seconds.
+
+        Returns:
+            Whether there was a ring, so that it is worth looking.
+        """
         me = _Waiting(since)
         with self._lock:
             if self._last_ring.get(task, 0) > since:
-                return
+                return True
             self._waiting.setdefault(task, deque()).append(me)
         me.is_called.wait(timeout)
         with self._lock:
@@ -73,6 +77,7 @@ class WaitingRoom:
             queue.remove(me)
             if not queue:
                 del self._waiting[task]
+        return me.is_called.is_set()
 
     def call_next(self, task: str) -> None:
         """Call one who has not looked since the task's last ring: there may be something for it, too."""

@@ -1,221 +1,38 @@
-"""How a worker gets a point, keeps it, and loses it: ask, heartbeat, report, and the reaping of silent workers."""
+"""How a worker keeps its point, and loses it: heartbeat, report, and the reaping of silent workers."""
 
 from __future__ import annotations
 
-import dataclasses
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
 from gridtune_common.errors import Flaw
 from gridtune_common.protocol import (
     Advice,
-    Ask,
     EvaluationState,
     Heartbeat,
-    Lease,
     PointState,
     Reports,
     Scope,
     Signs,
-    TaskState,
     Verdict,
     Verdicts,
 )
-from gridtune_steering.bookkeeping import askers, evaluations, events, lookups, points, requests, tasks
+from gridtune_steering.bookkeeping import evaluations, points, tasks
 from gridtune_steering.bookkeeping.schema import Record
-from gridtune_steering.identity.secrets import new_id
 from gridtune_steering.metrics import instruments
-from gridtune_steering.services import checkpoints, claims, pace, turning_away, workers
 from gridtune_steering.services import evaluations as life
-from gridtune_steering.services.access import Caller, seen
-from gridtune_steering.services.errors import DoesNotFit, HostSetAside, NotFound, SteeringError, TaskHasEnded, Unusable
-from gridtune_steering.services.idempotency import once_answered
+from gridtune_steering.services import workers
+from gridtune_steering.services.access import Caller
+from gridtune_steering.services.errors import NotFound, Unusable
 from gridtune_steering.services.retries import Blame, Place, Tally
 from gridtune_steering.services.steering import Steering
 from gridtune_steering.services.times import iso
 
-#: What a waiting worker's place is held for beyond its ask, so that two asks in a row leave no gap.
-_WAITING_SLACK = timedelta(seconds=5)
-#: A worker that waits longer looks again at least as often.
-_LOOKED_AGAIN_AFTER = timedelta(seconds=2)
 #: The most signs of life in one message.
 _MOST_SIGNS = 100
 #: The service's own hand in the audit log.
 _REAPER = "gridtune/reaper"
-
-
-def ask(steering: Steering, caller: Caller, task: str, message: Ask) -> Lease | None:
-    """Claim a ready point for a worker, in one short transaction.
-
-    Returns:
-        The lease, or None if no point is ready: then the worker is noted as waiting, and a point will be made for it.
-
-    Raises:
-        NotFound: No such task.
-        TaskHasEnded: There will be no more points.
-        TooLittleTime: The worker's time ends before it could get anywhere.
-        DoesNotFit: The worker lacks what the task requires.
-        HostSetAside: The worker's host gets no points for a while.
-    """
-    now = steering.clock()
-    place = Place.of(message)
-    refusal: SteeringError | None = None  # one that leaves a note, which is kept
-    with steering.database.write() as connection:
-        known = lookups.for_ask(
-            connection,
-            task,
-            token=caller.token,
-            request_id=message.request_id,
-            worker=message.worker,
-            site=place.site,
-            host=place.host,
-        )
-        row = seen(connection, caller, task, known.task)
-
-        def effect() -> Lease | None:
-            nonlocal refusal
-            if row.state in {TaskState.FINISHED.value, TaskState.CANCELLED.value}:
-                raise TaskHasEnded(f"task {task} has ended: {row.reason}")
-            if why := turning_away.turn_away(connection, row, message, now):
-                refusal = DoesNotFit(why)
-                return None
-            has = dataclasses.asdict(message.resources)
-            if rest := workers.admit(
-                steering, connection, task, message.worker, place, has, now, host=known.host, asker=known.asker
-            ):
-                refusal = HostSetAside(place.host, rest)
-                return None
-            is_running = row.state == TaskState.RUNNING.value
-            if is_running:
-                pace.refuse_in_vain(connection, task, message.remaining_seconds)
-            evaluation, point = new_id(16), None
-            if is_running:
-                point = claims.claim(steering, connection, task, evaluation, place, now, known=known)
-            if point is None:
-                _note_waiting(steering, connection, task, message, now, known.waits_until)
-                return None
-            return _lease(steering, connection, caller, row, point, message, now)
-
-        # the same ask, sent again, may wait for another while
-        request = dataclasses.replace(message, wait=0.0, remaining_seconds=None)
-        is_good = _renew_or_forget(steering, connection, caller, message.request_id, known.earlier, now)
-        operation, earlier = f"ask {task}", known.earlier if is_good else None
-        lease = once_answered(connection, caller, operation, request, Lease, effect, now=now, earlier=earlier)
-    if refusal is not None:
-        raise refusal
-    if lease is None:
-        steering.bell.ring_hosts(task)
-    return lease
-
-
-def _note_waiting(
-    steering: Steering, connection: Connection, task: str, message: Ask, now: datetime, noted: datetime | None
-) -> None:
-    """Note that a worker waits for a point, unless it is *noted* for long enough: who waits looks again and again."""
-    wait = timedelta(seconds=min(max(message.wait, 0.0), steering.settings.ask_wait_seconds))
-    if noted is None or noted < now + min(wait, _LOOKED_AGAIN_AFTER) + _WAITING_SLACK:
-        points.wait(connection, task, message.worker, until=now + wait + _WAITING_SLACK)
-
-
-def any_ready(steering: Steering, task: str) -> bool:
-    """Whether there is a point for somebody; not everyone may have each."""
-    with steering.database.read() as connection:
-        return points.count_ready(connection, task) > 0
-
-
-def wait_no_more(steering: Steering, task: str, worker: str) -> None:
-    """Make no point for a worker that has hung up."""
-    with steering.database.write() as connection:
-        points.wait_no_more(connection, task, worker)
-        askers.forget(connection, task, worker)
-
-
-def _renew_or_forget(
-    steering: Steering,
-    connection: Connection,
-    caller: Caller,
-    request_id: str,
-    earlier: Record | None,
-    now: datetime,
-) -> bool:
-    """Whether there is an answer to this ask already, and its lease is to be given again.
-
-    The lease that an ask got before, if any, is renewed if it still holds; was it taken away, the ask is as new.
-
-    If the worker itself has ended the evaluation, it knew the lease: then this is a late copy of the ask, and nobody
-    is there for another point.
-    """
-    if earlier is None or "evaluation" not in earlier.answer:
-        return earlier is not None
-    name = earlier.answer["evaluation"]
-    if not evaluations.renew(connection, name, until=now + life.lease_time(steering)):
-        row = evaluations.find(connection, name)
-        if row is None or row.state in {EvaluationState.LOST.value, EvaluationState.STOPPED.value}:
-            requests.forget(connection, caller.token, request_id)
-            return False
-    return True
-
-
-def _lease(
-    steering: Steering,
-    connection: Connection,
-    caller: Caller,
-    owner: Record,
-    point: Record,
-    message: Ask,
-    now: datetime,
-) -> Lease:
-    task, evaluation, epoch, attempt = point.task_id, point.evaluation_id, point.epoch, point.attempts + 1
-    # of a point that nobody had yet there is nothing to go on from
-    is_new = epoch == 1
-    saved = [] if is_new else checkpoints.to_resume_from(connection, owner, point.number, deltas=message.takes_deltas)
-    evaluations.insert(
-        connection,
-        id=evaluation,
-        task_id=task,
-        point=point.number,
-        epoch=epoch,
-        attempt=attempt,
-        state=EvaluationState.RUNNING.value,
-        worker=message.worker,
-        site=message.site,
-        host=message.host,
-        agent_version=message.agent_version,
-        resources=dataclasses.asdict(message.resources),
-        started_at=now,
-        lease_expires_at=now + life.lease_time(steering),
-        metrics={},
-        resumed_from=saved[0].id if saved else None,
-    )
-    points.wait_no_more(connection, task, message.worker)
-    events.add(
-        connection,
-        at=now,
-        actor=caller.user,
-        kind="evaluation.started",
-        task=task,
-        point=point.number,
-        evaluation=evaluation,
-        details={
-            "worker": message.worker,
-            "site": message.site,
-            "epoch": epoch,
-            "attempt": attempt,
-            **({"resumed_from": saved[0].id, "step": saved[0].step} if saved else {}),
-        },
-    )
-    return Lease(
-        task=task,
-        evaluation=evaluation,
-        epoch=epoch,
-        attempt=attempt,
-        point=point.number,
-        parameters=point.parameters,
-        lease_seconds=steering.settings.lease_seconds,
-        heartbeat_seconds=steering.settings.heartbeat_seconds,
-        checkpoints=saved,
-    )
 
 
 def heartbeat(steering: Steering, caller: Caller, evaluation: str, message: Heartbeat) -> Verdict:

@@ -23,6 +23,8 @@ from gridtune_steering.services.tasks import pause
 ACTOR = "gridtune/host"
 #: Tasks that a host takes over in one go, so that several hosts share them.
 _CLAIM_LIMIT = 10
+#: A host does not renew a lease on a task of which so much is left.
+_NEARLY_WHOLE = 0.75
 #: So many hosts in a row may get nothing done of a task.
 _MOST_STRIKES = 3
 
@@ -107,12 +109,13 @@ def accuse(steering: Steering, ownership: Ownership, trouble: str) -> None:
 def renew(steering: Steering, host: str, names: Sequence[str], *, load: float = 0.0) -> None:
     """Keep the tasks that a host knows to be its own, and let the other hosts know how busy it is.
 
-    One that it does not know of, for the connection broke when it took the task over, becomes free in time.
+    Leases that are nearly whole stay as they are: to write each second for each task is what costs most when there are
+    many. One that it does not know of, for the connection broke when it took the task over, becomes free in time.
     """
-    now = steering.clock()
+    now, lease = steering.clock(), timedelta(seconds=steering.settings.host_lease_seconds)
     with steering.database.write() as connection:
         hosts.see(connection, host, version=__version__, load=load, now=now)
-        hosts.renew(connection, host, names, until=now + timedelta(seconds=steering.settings.host_lease_seconds))
+        hosts.renew(connection, host, names, until=now + lease, due=now + _NEARLY_WHOLE * lease)
 
 
 def n_at_work(steering: Steering, machine: str) -> int:
@@ -132,7 +135,7 @@ def loads_of_others(steering: Steering, host: str) -> list[float]:
 
 
 def wanting(steering: Steering, host: str) -> set[str]:
-    """Of a host's tasks, those with results to learn or with workers that wait."""
+    """Of a host's tasks, those with results to learn, or with workers that wait for a point that may still be made."""
     with steering.database.read() as connection:
         return set(hosts.wanting(connection, host, now=steering.clock()))
 
