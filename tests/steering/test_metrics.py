@@ -366,7 +366,11 @@ def test_metrics_are_not_served_where_they_should_not_be(address: str, secret: s
 def test_a_secret_is_asked_of_all(tmp_path: Path) -> None:
     """Also on this machine, where others may have an account, and where a proxy may let others in."""
     with serving.served(tmp_path, "127.0.0.1", 0, SECRET) as url:
-        headers: tuple[dict[str, str], ...] = ({}, {"Authorization": f"Bearer {SECRET[:-1]}"}, {"Authorization": f"bearer {SECRET}"})
+        headers: tuple[dict[str, str], ...] = (
+            {},
+            {"Authorization": f"Bearer {SECRET[:-1]}"},
+            {"Authorization": f"bearer {SECRET}"},
+        )
         answers = [requests.get(url, headers=header, timeout=5).status_code for header in headers]
 
     assert answers == [401, 401, 200]

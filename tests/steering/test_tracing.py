@@ -103,7 +103,7 @@ def test_a_request_that_crashes_is_told_as_failed(
     def fail(*_: object) -> None:
         raise RuntimeError(PRIVATE)
 
-    monkeypatch.setattr("gridtune_steering.services.leases.ask", fail)
+    monkeypatch.setattr("gridtune_steering.services.asking.ask", fail)
     api.ask("2345abcd")
     api.call("GET", f"/tasks/{PRIVATE}", secret=PRIVATE)
 
