@@ -55,7 +55,7 @@ agent: setup       ## dist/gridtune-agent.pyz: the agent as one file, for Python
 	$(BIN)/python -m gridtune_steering.agentfile dist --libraries $(LIBRARIES)
 
 wheels:            ## wheels/: all that the service's image is made of, to build it without a network
-	$(PYTHON) -m pip wheel --quiet -w wheels -c constraints.txt hatchling '.[steering]'
+	$(PYTHON) -m pip wheel --quiet -w wheels -c constraints.txt hatchling '.[steering,opentelemetry]'
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --python-version 3.9 -d wheels -r agent-constraints.txt
 
 lock:              ## renew the pinned versions in constraints.txt and agent-constraints.txt (needs uv)

@@ -17,7 +17,7 @@ ARG PIP_FIND_LINKS
 WORKDIR /source
 COPY . .
 RUN python3 -m venv --without-pip /opt/gridtune \
-    && python3 -m pip --python /opt/gridtune/bin/python install --no-cache-dir -c constraints.txt '.[steering]' \
+    && python3 -m pip --python /opt/gridtune/bin/python install --no-cache-dir -c constraints.txt '.[steering,opentelemetry]' \
     && python3 -m pip install --no-cache-dir --no-deps --only-binary :all: --python-version 3.9 \
         --target /opt/gridtune/agent-libraries -r agent-constraints.txt \
     && mkdir /data

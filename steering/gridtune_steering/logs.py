@@ -22,7 +22,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: What a line may say of its circumstances, besides what happened.
 _CIRCUMSTANCES: Final = ("request", "task", "user", "worker", "point", "evaluation", "route", "status", "ms")
 #: Libraries that tell of every step.
-_TALKATIVE = ("alembic", "hyperopt")
+_TALKATIVE = ("alembic", "hyperopt", "opentelemetry")
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _known: ContextVar[Mapping[str, str]] = ContextVar("known", default=_NOTHING)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,6 +27,8 @@ _KINDS: Mapping[str, Callable[[str], object]] = {
     "bool": lambda text: _SWITCH[text.lower()],
 }
 _SWITCH: Mapping[str, bool] = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False, "": False}
+#: An address without a user, a password or a query.
+_PLAIN_ADDRESS = re.compile(r"https?://[^\s@?#/]+(/[^\s@?#]*)?")
 #: Whoever guesses needs this many characters right.
 _SHORTEST_SECRET = 16
 
@@ -66,6 +69,7 @@ class Settings:
         log_format: ``text`` for people, or ``json`` for one object a line.
         access_log: Whether each request gets a line in the log.
         metrics_token: A secret that opens the metrics and nothing else; without it operators' tokens alone do.
+        traces: Where an OpenTelemetry collector takes OTLP over HTTP, as ``http://HOST:4318``; empty for no traces.
         rate_limit: Requests a second that one web process takes from one token, signs of life and results not counted;
             0 for no limit.
         rate_burst: So many may come at once after a quiet time.
@@ -100,6 +104,7 @@ class Settings:
     log_format: str = "text"
     access_log: bool = False
     metrics_token: str = field(default="", repr=False)
+    traces: str = ""
     rate_limit: float = 200.0
     rate_burst: float = 2000.0
     token_cache_seconds: float = 5.0
@@ -130,6 +135,10 @@ class Settings:
         if self.metrics_token and len(self.metrics_token) < _SHORTEST_SECRET:
             raise ConfigurationError(
                 f"{_PREFIX}METRICS_TOKEN: too easy to guess; {_SHORTEST_SECRET} characters at least"
+            )
+        if self.traces and not _PLAIN_ADDRESS.fullmatch(self.traces):
+            raise ConfigurationError(
+                f"{_PREFIX}TRACES: write http://HOST:PORT or https://…; credentials go into OTEL_EXPORTER_OTLP_HEADERS"
             )
         if not (self.rate_limit >= 0 and self.rate_burst >= 1):
             raise ConfigurationError(f"{_PREFIX}RATE_LIMIT and …_BURST: at least 0 (no limit) and 1")

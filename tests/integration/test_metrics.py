@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gridtune_common.client import Client, NothingYet, TaskEnded, new_request_id
 from gridtune_common.protocol import Ask, Lease, Tell
-from real_service import RealService, wait_for
+from real_service import GRIDTUNE, RealService, free_port, wait_for
+from servers.postgres import Postgres
 from service_bench import document
 
 SECRET = "the-secret-of-monitoring"
@@ -35,8 +38,13 @@ def watched(tmp_path: Path) -> Iterator[RealService]:
 
 
 def read(service: RealService) -> dict[str, float]:
-    """All numbers, by name and the values of their labels."""
-    answer = requests.get(f"{service.url}/metrics", headers={"Authorization": f"Bearer {SECRET}"}, timeout=30)
+    """All numbers of a service, by name and the values of their labels."""
+    return read_at(service.url)
+
+
+def read_at(url: str) -> dict[str, float]:
+    """All numbers that are told at an address."""
+    answer = requests.get(f"{url}/metrics", headers={"Authorization": f"Bearer {SECRET}"}, timeout=30)
     answer.raise_for_status()
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     return {
@@ -105,6 +113,72 @@ def _asked(service: RealService) -> bool:
         return requests.get(f"{service.url}/healthz", timeout=5).ok
     except (requests.ConnectionError, requests.Timeout):
         return False
+
+
+@pytest.mark.slow
+def test_hosts_on_a_machine_of_their_own_tell_what_they_count(postgres: Postgres, tmp_path: Path) -> None:
+    """On a port of theirs, to who has the secret; the web processes elsewhere know nothing of it."""
+    url, service, at = postgres.new_database(), RealService(tmp_path), f"http://127.0.0.1:{free_port()}"
+    settings = {"GRIDTUNE_STEERING_DATABASE": url, "GRIDTUNE_STEERING_METRICS_TOKEN": SECRET}
+    environment = {**os.environ, **settings}
+    data, other = tmp_path / "data", tmp_path / "other"
+
+    def begin(*words: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "serve.log").open("ab") as log:
+            return subprocess.Popen([*GRIDTUNE, *words], env=environment, stdout=log, stderr=log)
+
+    subprocess.run([*GRIDTUNE, "migrate", "--data", str(data)], env=environment, check=True, capture_output=True)
+    other.mkdir()
+    shutil.copy(data / "service.key", other)
+    flags = ["--processes", "2", "--metrics-port", at.rpartition(":")[2]]
+    parts = [
+        begin("web", "--data", str(data), "--port", str(service.port)),
+        begin("host", "--data", str(other), *flags),
+    ]
+    try:
+        wait_for("both", lambda: all(map(_is_open, (service.url, at))))
+        task = service.submit(document(algorithm="sobol", points=50))
+        with service.client() as client:
+            lease(client, task, "w")
+        counted = wait_for("thoughts", lambda: _with(read_at(at), "gridtune_optimizer_cycle_seconds_count sobol"))
+        elsewhere = read(service)
+        for pid in {int(path.stem.rpartition("_")[2]) for path in (other / "metrics").glob("gauge_*.db")}:
+            os.kill(pid, signal.SIGKILL)
+        wait_for("new hosts", lambda: len(set((other / "metrics").glob("counter_*.db"))) == 4)
+        after = read_at(at)
+        without = [
+            requests.get(f"{at}/metrics", headers=header, timeout=5).status_code
+            for header in (
+                {},
+                {"Authorization": "Bearer "},
+                {"Authorization": f"Bearer {SECRET}x"},
+                {"Authorization": SECRET},
+            )
+        ]
+    finally:
+        for part in parts:
+            part.terminate()
+        codes = [part.wait(20) for part in parts]
+        postgres.drop(url)
+
+    assert counted["gridtune_task_claims_total"] == after["gridtune_task_claims_total"] == 1
+    assert counted["gridtune_database_connections_in_use"] >= 0
+    assert "gridtune_asks_total point" not in counted
+    assert elsewhere["gridtune_asks_total point"] == 1
+    assert "gridtune_optimizer_cycle_seconds_count sobol" not in elsewhere
+    assert without == [401] * 4
+    assert codes == [0, 0]
+
+
+def _is_open(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 404
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+def _with(found: dict[str, float], name: str) -> dict[str, float] | None:
+    return found if name in found else None
 
 
 def test_all_processes_log_in_one_form(watched: RealService) -> None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from api_bench import Api, api_on
+from gridtune_common.errors import ConfigurationError
 from gridtune_common.protocol import FailureCause
 from gridtune_steering.bookkeeping import census as counts
 from gridtune_steering.bookkeeping.schema import objects
-from gridtune_steering.metrics import exposition, files, instruments, state
+from gridtune_steering.metrics import exposition, files, instruments, serving, state
 from gridtune_steering.metrics.state import State
 from gridtune_steering.services.census import Census
 from gridtune_steering.services.leases import reap
@@ -328,3 +330,47 @@ def test_the_census_survives_a_clock_that_is_put_back(bench: Bench) -> None:
     bench.submit()
 
     assert census.take().tasks["running"] == 1
+
+
+def test_what_is_counted_elsewhere_is_served_on_a_port(tmp_path: Path) -> None:
+    """By processes that share a folder; on this machine anybody may look if there is no secret."""
+    code = "from gridtune_steering.metrics import instruments; instruments.ASKS.labels('point').inc(3)"
+    environment = {**os.environ, files.VARIABLE: str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+    with serving.served(tmp_path, "127.0.0.1", 0, "") as url:
+        answer = requests.get(url, timeout=5)
+        elsewhere = requests.get(url.replace("/metrics", "/other"), timeout=5)
+
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert numbers(answer.text)["gridtune_asks_total{answer=point}"] == 6
+    assert elsewhere.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "words"),
+    [
+        ("0.0.0.0", "", "METRICS_TOKEN"),  # noqa: S104 - it is refused
+        ("::", "", "METRICS_TOKEN"),
+        ("203.0.113.9", SECRET, "cannot listen on 203.0.113.9"),
+        ("localhost", SECRET, "is no IP address"),
+    ],
+)
+def test_metrics_are_not_served_where_they_should_not_be(address: str, secret: str, words: str, tmp_path: Path) -> None:
+    """Beyond this machine only with a secret, and only where there is an address to listen on."""
+    with pytest.raises(ConfigurationError, match=words), serving.served(tmp_path, address, 0, secret):
+        pass
+
+
+def test_a_secret_is_asked_of_all(tmp_path: Path) -> None:
+    """Also on this machine, where others may have an account, and where a proxy may let others in."""
+    with serving.served(tmp_path, "127.0.0.1", 0, SECRET) as url:
+        headers: tuple[dict[str, str], ...] = (
+            {},
+            {"Authorization": f"Bearer {SECRET[:-1]}"},
+            {"Authorization": f"bearer {SECRET}"},
+        )
+        answers = [requests.get(url, headers=header, timeout=5).status_code for header in headers]
+
+    assert answers == [401, 401, 200]

@@ -15,7 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from gridtune_common.parent import stop_with_parent
-from gridtune_steering import logs
+from gridtune_steering import logs, tracing
 from gridtune_steering.api.app import create_app
 from gridtune_steering.assembly import assemble
 from gridtune_steering.bookkeeping.database import TROUBLE, in_short
@@ -68,6 +68,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "logger_class": _Log,
             "proc_name": "gridtune-web",
             "post_worker_init": _leave_with_grandparent,
+            "worker_exit": _send_last_spans,
             "control_socket_disable": True,
         }.items():
             if name in self.cfg.settings:
@@ -78,6 +79,9 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         end_with_any_thread()
         files.reserve()
         steering, bell = assemble(self._settings)
+        if self._settings.traces:
+            tracing.set_up(self._settings, "web", steering.database.engine)
+            self.cfg.set("graceful_timeout", _GRACE - 1)  # of the worker, whose master goes on to grant all of it
         threading.Thread(target=_be_present, args=(steering,), name="presence", daemon=True).start()
         room = WaitingRoom(bell.listen_as_asker())
         return create_app(steering, room)
@@ -102,6 +106,10 @@ def _without_queries(record: logging.LogRecord) -> bool:
 def _leave_with_grandparent(_worker: Any) -> None:
     """When whoever started this web process is gone, ask gunicorn's master, this worker's parent, to end."""
     stop_with_parent(os.getppid())
+
+
+def _send_last_spans(_master: Any, _worker: Any) -> None:
+    tracing.shut_down()
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ _log = logging.getLogger("gridtune.api")
 #: Paths under which each route is served; health and metrics are also where others look for them.
 PREFIX = "/api/v1"
 _AT_ROOT = frozenset({"/healthz", "/readyz", "/metrics"})
+#: Monitoring calls again and again, and what comes with a signed address may take as long as a network is slow.
+_UNTRACED = frozenset(entry.name for entry in ROUTES if entry.path in _AT_ROOT or entry.access is Access.SIGNED)
 _TURNED_AWAY = {TooBusy: "busy", TooManyRequests: "rate_limit"}
 _CUT_OFF = "the request was cut off on its way, so nothing was done; send it again"
 
@@ -47,7 +49,7 @@ def create_app(steering: Steering, room: WaitingRoom) -> Flask:
     app = Flask("gridtune_steering", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = steering.settings.body_limit
     app.url_map.strict_slashes = False
-    watching.watch(app, access_log=steering.settings.access_log)
+    watching.watch(app, access_log=steering.settings.access_log, untraced=_UNTRACED)
     service = _Service(steering, room)
     for entry in ROUTES:
         _serve(app, entry, service)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from gridtune_common.errors import ConfigurationError
 from gridtune_steering import agentfile
 from gridtune_steering.bookkeeping.database import sqlite_file
-from gridtune_steering.checkup import address, database, folder, secrets, store
+from gridtune_steering.checkup import address, database, folder, secrets, store, traces
 from gridtune_steering.checkup.finding import Finding, Verdict, ok, wrong
 from gridtune_steering.checkup.web import Site
 from gridtune_steering.settings import Settings
@@ -38,6 +38,7 @@ def _examine(settings: Settings, running: Site | None, public: Site | None) -> I
     yield secrets.about_operator(settings)
     yield from store.examine(settings, secrets.key_of(settings), public or running)
     yield _about_agent(settings)
+    yield from traces.examine(settings)
     if public is not None:
         yield from address.examine(public)
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
-from gridtune_steering import logs
+from gridtune_steering import logs, tracing
 from gridtune_steering.assembly import assemble
 from gridtune_steering.services import founding
 from gridtune_steering.settings import Settings
@@ -20,6 +20,7 @@ def join(data: Path | None) -> Settings:
     """
     settings = Settings.from_environment(data=data)
     logs.set_up(settings)
+    tracing.check(settings)
     os.umask(0o077)
     settings.data.mkdir(parents=True, exist_ok=True)
     if not (settings.data / "service.key").exists():

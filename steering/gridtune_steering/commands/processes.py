@@ -29,7 +29,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     """Declare the flags that say where to listen."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
+        "--port", type=port, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)"
     )
 
 
@@ -40,7 +40,8 @@ def count(word: str) -> int:
     return int(word)
 
 
-def _port(word: str) -> int:
+def port(word: str) -> int:
+    """A port."""
     if not word.isdecimal() or int(word) > 65535:
         raise argparse.ArgumentTypeError(f"{word!r} is no port from 0 to 65535")
     return int(word)

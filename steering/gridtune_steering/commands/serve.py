@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gridtune_common.errors import ConfigurationError
 from gridtune_common.parent import stop_with_parent
-from gridtune_steering import agentfile, logs
+from gridtune_steering import agentfile, logs, tracing
 from gridtune_steering.assembly import assemble
 from gridtune_steering.commands import processes
 from gridtune_steering.doorbell import open_bell
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> None:
+    tracing.check(settings)
     if settings.agent_libraries:
         agentfile.find_libraries(settings.agent_libraries)
     steering, bell = assemble(settings)

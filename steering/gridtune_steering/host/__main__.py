@@ -8,7 +8,7 @@ import signal
 import socket
 
 from gridtune_common.parent import stop_with_parent
-from gridtune_steering import logs
+from gridtune_steering import logs, tracing
 from gridtune_steering.assembly import assemble
 from gridtune_steering.host.host import Host
 from gridtune_steering.settings import Settings
@@ -28,6 +28,7 @@ def main() -> None:
     logs.set_up(settings)
     end_with_any_thread()
     steering, bell = assemble(settings)
+    tracing.set_up(settings, "host", steering.database.engine)
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     with bell.listen_as_host() as listener:
         host = Host(steering, name)
@@ -35,6 +36,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         stop_with_parent()
         host.run(listener)
+    tracing.shut_down()
 
 
 if __name__ == "__main__":

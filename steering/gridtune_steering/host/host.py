@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from gridtune_steering import tracing
 from gridtune_steering.bookkeeping.database import TROUBLE, in_short
 from gridtune_steering.campaign import Action, Campaign, Credit, Result, Tick
 from gridtune_steering.doorbell import Listener
@@ -189,6 +190,7 @@ class Host:
         return False
 
     def _batch(self, ownership: Ownership) -> bool:
+        began = time.time_ns()
         news = hosting.news(self._steering, ownership)
         started = time.monotonic()
         with self._effort.on(ownership.task), self._live.thinking(ownership, news.elapsed) as campaign:
@@ -198,7 +200,9 @@ class Host:
             thinking = instruments.THINKING_SECONDS.labels(self._live.algorithm_of(ownership.task))
             thinking.observe(time.monotonic() - started)
         if learnt or actions or made:
-            hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
+            algorithm = self._live.algorithm_of(ownership.task)
+            with tracing.round_of(ownership.task, algorithm, learnt=len(learnt), made=len(made), began=began):
+                hosting.write(self._steering, ownership, learnt=learnt, actions=[*actions, *made])
         self._live.keep_snapshot(ownership, unless_below=_MOST_REPEATED)
         return 0 < len(made) < news.credit
 
