@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import requests
+
 from gridtune_common.client import Client, NothingYet, TaskEnded, new_request_id
 from gridtune_common.errors import Unreachable
 from gridtune_common.protocol import Advice, Ask, Heartbeat, Lease, Report, Reports, Tell, Verdict
@@ -29,7 +31,9 @@ class ServiceSeat:
     """
 
     def __init__(self, options: dict[str, Any], index: int) -> None:
-        self._client = Client(options["url"], options["token"], retry_for=0)  # failures shall be seen
+        self._client = Client(options["url"], options["token"], retry_for=_PATIENCE)  # as agents do
+        self._client._session.hooks["response"].append(self._see)  # noqa: SLF001 - what it repeats by itself shall be seen
+        self._n_turned_away = 0
         self._task: str = options["tasks"][index % len(options["tasks"])]
         self._worker = f"w{index}"
         self._mean: float = options.get("evaluation_seconds", 0.0)
@@ -38,6 +42,9 @@ class ServiceSeat:
 
     def pair(self, notes: Notes) -> None:
         """One point; how long an ask takes includes its repetitions until there is a point."""
+        if self._n_turned_away:
+            notes.counts["turned away (429, 503)"] += self._n_turned_away
+        self._n_turned_away = 0
         lease = notes.timed("ask", lambda: self._ask(notes))
         loss: dict[str, float | None] = {"loss": loss_of(lease.parameters)}
         seconds = self._rng.expovariate(1 / self._mean) if self._mean else 0.0
@@ -54,6 +61,9 @@ class ServiceSeat:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _see(self, answer: requests.Response, *_: object, **__: object) -> None:
+        self._n_turned_away += answer.status_code in {429, 503}
 
     def _ask(self, notes: Notes) -> Lease:
         ask = Ask(new_request_id(), self._worker, wait=20.0)
