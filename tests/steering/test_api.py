@@ -697,7 +697,9 @@ def asks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     ask = asking.ask
 
-    def noting_ask(steering: Steering, caller: Caller, task: str, message: protocol.Ask) -> protocol.Lease | None:
+    def noting_ask(
+        steering: Steering, caller: Caller, task: str, message: protocol.Ask
+    ) -> protocol.Lease | asking.NoPoint:
         seen.append(message.worker)
         return ask(steering, caller, task, message)
 

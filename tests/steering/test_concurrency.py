@@ -67,7 +67,7 @@ def test_the_same_ask_at_the_same_time_takes_one_point(bench: Bench) -> None:
     found = at_once([lambda: asking.ask(bench.steering, OPERATOR, task, message)] * N_WORKERS)
     again = asking.ask(bench.steering, OPERATOR, task, message)
 
-    assert again is not None
+    assert isinstance(again, Lease)
     assert {lease.evaluation for lease in found if isinstance(lease, Lease)} <= {again.evaluation}
     assert all(isinstance(answer, (Lease, RequestInProgress)) for answer in found)
     assert [e.id for e in records.export(bench.steering, OPERATOR, task).evaluations] == [again.evaluation]

@@ -14,6 +14,7 @@ from gridtune_common.protocol import (
     ChangeTask,
     EvaluationState,
     Heartbeat,
+    Lease,
     PointDetail,
     PointState,
     Report,
@@ -273,7 +274,7 @@ def test_a_lease_is_given_once_for_a_request_id(bench: Bench) -> None:
     first = asking.ask(bench.steering, OPERATOR, task, message)
     again = asking.ask(bench.steering, OPERATOR, task, message)
 
-    assert first is not None
+    assert isinstance(first, Lease)
     assert again == first
 
 
@@ -296,12 +297,12 @@ def test_a_repeated_ask_gets_no_lease_that_is_over(bench: Bench) -> None:
     asking.ask(bench.steering, OPERATOR, task, message)
     bench.work()
     first = asking.ask(bench.steering, OPERATOR, task, message)
-    assert first is not None
+    assert isinstance(first, Lease)
     lose(bench)
 
     again = asking.ask(bench.steering, OPERATOR, task, message)
 
-    assert again is not None
+    assert isinstance(again, Lease)
     assert (again.point, again.epoch, again.attempt) == (first.point, 2, 2)
     change(bench, task, TaskAction.CANCEL)
     with pytest.raises(TaskHasEnded):
@@ -315,7 +316,7 @@ def test_a_late_copy_of_an_ask_takes_no_point(bench: Bench, word: str) -> None:
     bench.ask(task)
     bench.work()
     first = asking.ask(bench.steering, OPERATOR, task, Ask("r1", "w"))
-    assert first is not None
+    assert isinstance(first, Lease)
     getattr(bench, word)(first)
     bench.work()
 

@@ -14,6 +14,7 @@ from gridtune_common.protocol import (
     Ask,
     ChangeTask,
     Event,
+    Lease,
     PointState,
     TaskAction,
     Usage,
@@ -238,7 +239,7 @@ def test_a_repeated_ask_gets_its_lease_again(bench: Bench) -> None:
 
     first, second = (asking.ask(bench.steering, OPERATOR, task, message) for _ in range(2))
 
-    assert first is not None
+    assert isinstance(first, Lease)
     assert second == first
 
 

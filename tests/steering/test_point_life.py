@@ -458,7 +458,8 @@ class PointLife(RuleBasedStateMachine):
             with pytest.raises(TaskHasEnded):
                 asking.ask(self.bench.steering, OPERATOR, self.task, message)
             return
-        lease = asking.ask(self.bench.steering, OPERATOR, self.task, message)
+        found = asking.ask(self.bench.steering, OPERATOR, self.task, message)
+        lease = found if isinstance(found, Lease) else None
         if which is None:
             self.asks.append((message, lease))
         else:

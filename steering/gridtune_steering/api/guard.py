@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 20.0
 #: Asks that find no seat come back at this rate, however many they are; a process has more to do.
 _ASKS_PER_SECOND = 25.0
 #: When they come back at the earliest, in seconds: for a point that will be made, and for one that may come back.
-_RETRY_CROWDED, _RETRY_STANDBY = 2.0, 10.0
+_RETRY_CROWDED, _RETRY_STANDBY = 2.0, 5.0
 
 
 class Crowd:
