@@ -160,7 +160,8 @@ def watched_hosts(clock: Clock, journal: Journal) -> Iterator[None]:
                 journal.learnt(ownership.task, result.number, clock.seconds())
 
     with ExitStack() as stack:
+        simulated = SimpleNamespace(monotonic=clock.monotonic, time_ns=lambda: int(clock.seconds() * 1e9))
         for module in (host_module, live_module):
-            stack.enter_context(mock.patch.object(module, "time", SimpleNamespace(monotonic=clock.monotonic)))
+            stack.enter_context(mock.patch.object(module, "time", simulated))
         stack.enter_context(mock.patch.object(hosting, "write", noting_write))
         yield
