@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gridtune_common.client import new_request_id
-from gridtune_common.protocol import CreateToken, Scope
-from real_service import RealService
+from gridtune_common.protocol import CreateToken, Scope, TaskState
+from real_service import RealService, wait_for
 from servers.postgres import Postgres
 from service_bench import document
 
@@ -88,9 +88,9 @@ def test_a_thousand_agents_at_once_are_all_served(service: RealService) -> None:
 
     assert [entry for entry in found if not entry[1]] == []
     assert sorted(point for point, _, _ in found) == list(range(n))
+    wait_for("the end", lambda: service.export(task).task.summary.state is TaskState.FINISHED)
     exported = service.export(task)
     assert Counter(evaluation.state.value for evaluation in exported.evaluations) == {"done": n}
-    assert exported.task.summary.state.value == "finished"
 
 
 def tell(process: subprocess.Popen[str], line: str) -> None:
