@@ -91,21 +91,24 @@ class WebProcess:
 
     def send(self, kind: str, secret: str, call: Call, then: Then, *, urgent: bool = False) -> None:
         """Have a request served; the error `TooBusy` is an answer, too."""
+        if self._let_in(then, urgent=urgent):
+            self._line_up(_Request(kind, secret, call, lambda answer: self._leave(then, answer), self._agenda.now))
+
+    def _let_in(self, then: Then, *, urgent: bool) -> bool:
         try:
             self._crowd.enter(urgent=urgent)
         except TooBusy as refusal:
             error = refusal
             self._journal.counts["requests turned away, too many at a time"] += 1
             self._agenda.after(self._http, lambda: then(error))
-            return
+            return False
         self.n_inside += 1
+        return True
 
-        def leave(answer: Any) -> None:
-            self._crowd.leave()
-            self.n_inside -= 1
-            then(answer)
-
-        self._line_up(_Request(kind, secret, call, leave, self._agenda.now))
+    def _leave(self, then: Then, answer: Any) -> None:
+        self._crowd.leave()
+        self.n_inside -= 1
+        then(answer)
 
     def ask(self, task: str, secret: str, message: Ask, then: Then) -> None:
         """Have an ask served, which waits for a point if there is a seat."""
@@ -117,36 +120,24 @@ class WebProcess:
 
         def seated(answer: Any) -> None:
             if not isinstance(answer, NoPoint):
-                ended_without_seat(answer)
+                self._leave(then, answer)
                 return
             queue = self._queue_for_new if answer.may_be_made else self._standby
             if queue.seats.enter():
 
                 def ended(answer: Any) -> None:
                     queue.seats.leave()
-                    ended_without_seat(answer)
+                    self._leave(then, answer)
 
                 self._sit_down(_Seat(task, callers[0], message, ended, self._agenda.now + message.wait, since=mark))
             else:
                 what = "a new point" if answer.may_be_made else "one that may come back"
                 self._journal.counts[f"asks sent away, no seat free for who waits for {what}"] += 1
-                ended_without_seat(NothingYet(queue.turns.next(queue.earliest)))
+                self._leave(then, NothingYet(queue.turns.next(queue.earliest)))
 
-        def ended_without_seat(answer: Any) -> None:
-            self._crowd.leave()
-            self.n_inside -= 1
-            then(answer)
-
-        try:
-            self._crowd.enter(urgent=False)
-        except TooBusy as refusal:
-            error = refusal
-            self._journal.counts["requests turned away, too many at a time"] += 1
-            self._agenda.after(self._http, lambda: then(error))
-            return
-        self.n_inside += 1
-        mark = self._n_rings
-        self._line_up(_Request("ask", secret, call, seated, self._agenda.now))
+        if self._let_in(then, urgent=False):
+            mark = self._n_rings
+            self._line_up(_Request("ask", secret, call, seated, self._agenda.now))
 
     def ring(self, task: str, n: int) -> None:
         """A task may have points for so many, or has ended."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from gridtune_common.client import new_request_id
 from gridtune_common.protocol import (
@@ -21,7 +22,6 @@ from gridtune_common.protocol import (
     WorkerHost,
     WorkerResources,
 )
-from gridtune_steering.bookkeeping import points
 from gridtune_steering.bookkeeping.schema import waiting
 from gridtune_steering.services import asking, records, tasks, workers
 from gridtune_steering.services.errors import DoesNotFit, TaskHasEnded
@@ -70,8 +70,9 @@ def turned_away(bench: Bench, task: str, worker: str = "w", **more: Any) -> str:
 
 def n_waiting(bench: Bench, task: str) -> int:
     """How many workers are expected to take a point."""
+    query = sa.select(sa.func.count()).where(waiting.c.task_id == task, waiting.c.until > bench.clock())
     with bench.steering.database.read() as connection:
-        return points.n_waiting(connection, task, now=bench.clock())
+        return connection.execute(query).scalar_one()
 
 
 def host(bench: Bench, name: str) -> WorkerHost:

@@ -68,9 +68,6 @@ _WAIT = Upsert(waiting, keys=("task_id", "worker"), change=("until",))
 _WAIT_NO_MORE = sa.delete(waiting).where(
     waiting.c.task_id == sa.bindparam("task"), waiting.c.worker == sa.bindparam("p_worker")
 )
-_N_WAITING = sa.select(sa.func.count()).where(
-    waiting.c.task_id == sa.bindparam("task"), waiting.c.until > sa.bindparam("now", type_=waiting.c.until.type)
-)
 _N_READY = sa.select(sa.func.count()).select_from(points).where(_IS_READY)
 
 
@@ -249,11 +246,6 @@ def wait(connection: Connection, task: str, worker: str, *, until: datetime) -> 
 def wait_no_more(connection: Connection, task: str, worker: str) -> None:
     """Note that a worker has got its point, or is gone."""
     connection.execute(_WAIT_NO_MORE, {"task": task, "p_worker": worker})
-
-
-def n_waiting(connection: Connection, task: str, *, now: datetime) -> int:
-    """How many free workers are expected to take a point."""
-    return connection.execute(_N_WAITING, {"task": task, "now": now}).scalar_one()
 
 
 def forget_waiting_before(connection: Connection, at: datetime) -> None:

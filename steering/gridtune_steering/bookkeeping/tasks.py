@@ -68,40 +68,15 @@ def ended_before(connection: Connection, at: datetime, *, limit: int) -> Sequenc
 def page(
     connection: Connection,
     *,
+    archived: bool,
     owner: str | None,
     name: str | None,
     state: str | None,
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> Sequence[Record]:
-    """Tasks before a place in the listing, newest first; of one owner, name or state, if given."""
-    query = _page_of(tasks, owner=owner, name=name, state=state, before=before, limit=limit)
-    return connection.execute(query).all()
-
-
-def page_of_archived(
-    connection: Connection,
-    *,
-    owner: str | None,
-    name: str | None,
-    state: str | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
-) -> Sequence[Record]:
-    """Like `page`, of tasks that were archived."""
-    query = _page_of(archives, owner=owner, name=name, state=state, before=before, limit=limit)
-    return connection.execute(query).all()
-
-
-def _page_of(
-    table: sa.Table,
-    *,
-    owner: str | None,
-    name: str | None,
-    state: str | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
-) -> sa.Select[tuple[Any, ...]]:
+    """Tasks before a place in the listing, or archived ones, newest first; of one owner, name or state, if given."""
+    table = archives if archived else tasks
     query = sa.select(table)
     if owner is not None:
         query = query.where(table.c.owner == owner)
@@ -111,7 +86,7 @@ def _page_of(
         query = query.where(table.c.state == state)
     if before is not None:
         query = query.where(sa.tuple_(table.c.created_at, table.c.id) < sa.tuple_(*_bound(before)))
-    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+    return connection.execute(query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)).all()
 
 
 def _bound(place: tuple[datetime, str]) -> tuple[Any, Any]:

@@ -79,7 +79,7 @@ def listing(
         "limit": limit + 1,
     }
     with steering.database.read() as connection:
-        found = [*tasks.page(connection, **wanted), *tasks.page_of_archived(connection, **wanted)]
+        found = [row for archived in (False, True) for row in tasks.page(connection, archived=archived, **wanted)]
         found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
         summaries = summarise(connection, found[:limit])
     if len(found) <= limit:

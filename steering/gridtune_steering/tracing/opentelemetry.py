@@ -68,7 +68,7 @@ class OpenTelemetry:
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 yield traced
-            except BaseException as error:
+            except BaseException as error:  # whatever it was, the span tells its kind; it goes on to the caller
                 traced.fail(type(error).__name__)
                 raise
 
